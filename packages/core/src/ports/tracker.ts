@@ -5,7 +5,10 @@ export class TrackerError extends Schema.TaggedError<TrackerError>()("TrackerErr
   cause: Schema.optionalKey(Schema.Defect()),
 }) {}
 
-/** Metric values of one step, by TRL's names (`reward`, `kl`, `completions/mean_length`, …). */
+/**
+ * Metric values of one step, by TRL's names (`reward`, `kl`, `completions/mean_length`, …): functions of configuration
+ * and seed alone, so that a resumed run writes the same bytes. What a clock measures goes to `timings`.
+ */
 export type Metrics = Readonly<Record<string, number>>
 
 /** One line of the sample log. */
@@ -26,6 +29,8 @@ export class Tracker extends Context.Service<
   Tracker,
   {
     readonly metrics: (step: number, metrics: Metrics) => Effect.Effect<void, TrackerError>
+    /** Wall-clock facts of the step: seconds by phase, `tokens_per_second`. */
+    readonly timings: (step: number, timings: Metrics) => Effect.Effect<void, TrackerError>
     readonly samples: (step: number, samples: ReadonlyArray<Sample>) => Effect.Effect<void, TrackerError>
     /** Forgets everything after `step`: a resumed run writes those steps again. */
     readonly rewind: (step: number) => Effect.Effect<void, TrackerError>
