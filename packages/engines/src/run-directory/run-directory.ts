@@ -1,0 +1,133 @@
+import { Effect, FileSystem, Path } from "effect"
+import type { Tracker } from "@rlpt/core"
+import { combinedTracker } from "./combined-tracker.ts"
+import { cannot, RunDirectoryError } from "./error.ts"
+import { jsonlTracker } from "./jsonl-tracker.ts"
+import { lockRun } from "./lock.ts"
+import { writeModelFiles } from "./model-files.ts"
+import { runNameProblem, runNames } from "./run-name.ts"
+import { sampleTracker } from "./sample-tracker.ts"
+import { tensorboardTracker } from "./tensorboard-tracker.ts"
+
+/** The folder of one run, held by this process alone until its scope closes. */
+export interface RunDirectory {
+  readonly name: string
+  /** As `outputDir/name`, relative if `outputDir` is. */
+  readonly path: string
+  /** Where the checkpoint store keeps its checkpoints. */
+  readonly checkpoints: string
+  /** The model to use, as a Hugging Face directory; there once {@link RunDirectory.writeModel} succeeded. */
+  readonly model: string
+  /** Writes metrics, timings, samples and the TensorBoard file. */
+  readonly tracker: Tracker["Service"]
+  /** Replaces `model/` in one step. */
+  readonly writeModel: (files: Readonly<Record<string, Uint8Array>>) => Effect.Effect<void, RunDirectoryError>
+}
+
+export interface CreateRun {
+  /** Folder of all runs; made if missing. */
+  readonly outputDir: string
+  /** Name of the run. Left out: two words picked by the configuration. */
+  readonly name?: string
+  /** The resolved configuration, written to `config.json`. */
+  readonly config: object
+}
+
+/**
+ * Makes the folder of a new run. Fails if a run called `name` exists; a picked name moves on to the next free one,
+ * the same one each time.
+ */
+export const createRun = Effect.fnUntraced(function* ({ outputDir, name, config }: CreateRun) {
+  const fs = yield* FileSystem.FileSystem
+  const problem = name === undefined ? undefined : runNameProblem(name)
+  if (problem !== undefined) return yield* new RunDirectoryError({ message: problem })
+  yield* fs.makeDirectory(outputDir, { recursive: true }).pipe(Effect.mapError(cannot(`make the directory ${outputDir}`)))
+  const configText = `${JSON.stringify(config, null, 2)}\n`
+  const claimed = name === undefined ? yield* claimFirstFree(outputDir, configText) : yield* claim(outputDir, name)
+  if (claimed === undefined) {
+    return yield* new RunDirectoryError({
+      message: `run ${name} exists already: go on with it by --resume ${name}, or choose another --run-name`,
+    })
+  }
+  const run = yield* open(outputDir, claimed)
+  yield* writeConfig(run, config)
+  return run
+})
+
+/** Opens an existing run. `run` is its name in `outputDir`, or a path to its folder. */
+export const openRun = Effect.fnUntraced(function* ({ outputDir, run }: { outputDir: string; run: string }) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const isPath = run.includes("/") || run.includes(path.sep)
+  const folder = isPath ? path.resolve(run) : path.resolve(outputDir, run)
+  const parent = isPath ? path.dirname(run) : outputDir
+  if (!(yield* fs.exists(path.join(folder, "config.json")).pipe(Effect.mapError(cannot(`read ${folder}`))))) {
+    return yield* new RunDirectoryError({
+      message: `no run at ${folder}: it has no config.json${yield* otherRuns(parent)}`,
+    })
+  }
+  return yield* open(parent, path.basename(folder))
+})
+
+/** Replaces the run's `config.json`. */
+export const writeConfig = Effect.fnUntraced(function* (run: RunDirectory, config: object) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const file = path.join(run.path, "config.json")
+  yield* fs.writeFileString(`${file}.new`, `${JSON.stringify(config, null, 2)}\n`).pipe(
+    Effect.andThen(fs.rename(`${file}.new`, file)),
+    Effect.mapError(cannot(`write ${file}`)),
+    Effect.uninterruptible,
+  )
+})
+
+/** Makes `outputDir/name`; nothing if it is there already. Making a directory is atomic, so two runs never share one. */
+const claim = Effect.fnUntraced(function* (outputDir: string, name: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const folder = path.join(outputDir, name)
+  return yield* fs.makeDirectory(folder).pipe(
+    Effect.as<string | undefined>(name),
+    Effect.catch((error) =>
+      error.reason._tag === "AlreadyExists"
+        ? Effect.succeed(undefined)
+        : Effect.fail(cannot(`make the directory ${folder}`)(error)),
+    ),
+  )
+})
+
+const claimFirstFree = Effect.fnUntraced(function* (outputDir: string, key: string) {
+  for (const name of runNames(key)) {
+    const claimed = yield* claim(outputDir, name)
+    if (claimed !== undefined) return claimed
+  }
+})
+
+const open = Effect.fnUntraced(function* (outputDir: string, name: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const folder = path.join(outputDir, name)
+  const model = path.join(folder, "model")
+  yield* lockRun(path.join(folder, "lock"), name)
+  const trackers = [yield* jsonlTracker(folder), yield* sampleTracker(folder), yield* tensorboardTracker(folder)]
+  const run: RunDirectory = {
+    name,
+    path: folder,
+    checkpoints: path.join(folder, "checkpoints"),
+    model,
+    tracker: combinedTracker(trackers),
+    writeModel: (files) =>
+      writeModelFiles(model, files).pipe(
+        Effect.provideService(FileSystem.FileSystem, fs),
+        Effect.provideService(Path.Path, path),
+      ),
+  }
+  return run
+})
+
+/** The newest runs of a folder, as the end of an error message. */
+const otherRuns = Effect.fnUntraced(function* (outputDir: string) {
+  const fs = yield* FileSystem.FileSystem
+  const names = yield* fs.readDirectory(outputDir).pipe(Effect.orElseSucceed((): string[] => []))
+  return names.length === 0 ? "" : `. Runs in ${outputDir}: ${names.sort().join(", ")}`
+})
