@@ -1,0 +1,53 @@
+/** Where an adapter's arithmetic runs: a GPU, Mesa's software Vulkan, or SwiftShader. */
+export type AdapterKind = "gpu" | "lavapipe" | "swiftshader"
+
+/** A rung of the ladder that was not taken, and why. */
+export interface SkippedAdapter {
+  readonly kind: AdapterKind
+  readonly reason: string
+}
+
+export interface AdapterInfo {
+  readonly kind: AdapterKind
+  /** Name of the device, as the driver gives it (`nvidia-h100-pcie`, `llvmpipe-…`). */
+  readonly name: string
+  readonly vendor: string
+  /** Name and version of the driver; empty where a browser hides it. */
+  readonly driver: string
+  /** Whether a CPU does the work. */
+  readonly isSoftware: boolean
+  /** Lanes per subgroup, smallest and largest; 0 without the `subgroups` feature. */
+  readonly subgroupMinSize: number
+  readonly subgroupMaxSize: number
+  /** WebGPU features on offer, sorted. */
+  readonly features: readonly string[]
+  /** The kinds of adapter that come before this one and are not to be had here. */
+  readonly skipped: readonly SkippedAdapter[]
+}
+
+/** The oldest Mesa whose lavapipe Dawn 0.6 accepts: 22.3 lacks features that it requires. */
+export const OLDEST_MESA = 25
+
+/** Reads what the driver says about `adapter`. */
+export function describeAdapter(adapter: GPUAdapter, skipped: readonly SkippedAdapter[]): AdapterInfo {
+  const { vendor, architecture, device, description, isFallbackAdapter, subgroupMinSize, subgroupMaxSize } = adapter.info
+  const text = `${vendor} ${architecture} ${device} ${description}`
+  const kind = /swiftshader/i.test(text) ? "swiftshader" : /llvmpipe|lavapipe/i.test(text) ? "lavapipe" : "gpu"
+  return {
+    kind,
+    name: device.replace(/-+$/, "") || description || architecture || "unnamed",
+    vendor,
+    driver: description,
+    isSoftware: kind !== "gpu" || isFallbackAdapter,
+    subgroupMinSize: subgroupMinSize ?? 0,
+    subgroupMaxSize: subgroupMaxSize ?? 0,
+    features: [...adapter.features].sort(),
+    skipped,
+  }
+}
+
+/** Major version of Mesa in a driver's description, or `undefined` for another driver. */
+export function mesaMajor(driver: string): number | undefined {
+  const major = /\bMesa (\d+)\./.exec(driver)?.[1]
+  return major === undefined ? undefined : Number(major)
+}

@@ -1,0 +1,88 @@
+import { createHash } from "node:crypto"
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { createRequire } from "node:module"
+import { homedir, tmpdir } from "node:os"
+import { basename, dirname, join } from "node:path"
+import { brotliDecompressSync } from "node:zlib"
+import { readTar } from "./tar.ts"
+
+/** SwiftShader unpacked: a Vulkan loader, a software driver, and the file that names the driver to the loader. */
+export interface SwiftShader {
+  readonly loader: string
+  readonly driver: string
+  readonly icd: string
+}
+
+const FILES = { loader: "libvulkan.so.1", driver: "libvk_swiftshader.so", icd: "vk_swiftshader_icd.json" } as const
+
+/** Path of the archive that the npm package `@sparticuz/chromium` carries, or `undefined` when it is not installed. */
+export function findSwiftShaderArchive(): string | undefined {
+  try {
+    const entry = createRequire(import.meta.url).resolve("@sparticuz/chromium")
+    const archive = join(dirname(entry), "..", "bin", "swiftshader.tar.br")
+    return statSync(archive).isFile() ? archive : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Folders that may hold the unpacked driver, best first: the user's cache, then one of the user's own in the temp folder. */
+export function cacheFolders(env: Readonly<Record<string, string | undefined>> = process.env): string[] {
+  const home = env["HOME"] || homedir()
+  const cache = env["XDG_CACHE_HOME"] || (home && join(home, ".cache"))
+  const own = join(tmpdir(), `rlpt-${process.getuid?.() ?? "user"}`)
+  return cache ? [join(cache, "rlpt"), own] : [own]
+}
+
+/**
+ * Unpacks `archive` (a tar under brotli) into `folder/swiftshader-<hash>`, once: a later call, from any process, finds it.
+ * The files are written beside and renamed, so a reader sees all of them or none. Throws when `folder` cannot be
+ * written, or another user could have.
+ */
+export function unpackSwiftShader(archive: string, folder: string): SwiftShader {
+  const packed = readFileSync(archive)
+  const target = join(folder, `swiftshader-${createHash("sha256").update(packed).digest("hex").slice(0, 16)}`)
+  if (!isOurs(folder)) mkdirSync(folder, { recursive: true, mode: 0o700 })
+  if (!isOurs(folder)) throw new Error(`${folder} belongs to, or can be written by, another user`)
+  if (!isComplete(target)) {
+    const beside = mkdtempSync(`${target}.`)
+    try {
+      for (const { name, data } of readTar(brotliDecompressSync(packed))) {
+        const file = basename(name)
+        if ((Object.values(FILES) as string[]).includes(file)) writeFileSync(join(beside, file), data, { mode: 0o700, flush: true })
+      }
+      if (!isComplete(beside)) throw new Error(`${archive} does not hold ${Object.values(FILES).join(", ")}`)
+      replace(beside, target)
+    } finally {
+      rmSync(beside, { recursive: true, force: true })
+    }
+  }
+  return { loader: join(target, FILES.loader), driver: join(target, FILES.driver), icd: join(target, FILES.icd) }
+}
+
+/** Puts `beside` at `target`, unless another process has put a complete copy there meanwhile. */
+function replace(beside: string, target: string): void {
+  try {
+    renameSync(beside, target)
+  } catch (error) {
+    if (isComplete(target)) return
+    const code = (error as NodeJS.ErrnoException).code
+    if (code !== "ENOTEMPTY" && code !== "EEXIST") throw error
+    rmSync(target, { recursive: true, force: true })
+    renameSync(beside, target)
+  }
+}
+
+function isComplete(folder: string): boolean {
+  try {
+    return isOurs(folder) && Object.values(FILES).every((file) => statSync(join(folder, file)).size > 0)
+  } catch {
+    return false
+  }
+}
+
+/** Whether only this user can have put something into `folder`: what lies there is loaded as native code. */
+function isOurs(folder: string): boolean {
+  const stat = statSync(folder, { throwIfNoEntry: false })
+  return stat !== undefined && (stat.mode & 0o022) === 0 && (!process.getuid || stat.uid === process.getuid())
+}
