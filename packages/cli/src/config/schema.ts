@@ -1,0 +1,74 @@
+import { Effect, Schema, SchemaTransformation } from "effect"
+import { checkSftOptions, checkTrainOptions, SftOptions, TrainOptions } from "@rlpt/algos"
+import { RewardSettings } from "@rlpt/core"
+
+const withDefault = <S extends Schema.Top>(schema: S, value: S["Encoded"]) =>
+  schema.pipe(Schema.withDecodingDefaultKey(Effect.succeed(value)))
+
+const Options = withDefault(Schema.Record(Schema.String, Schema.Unknown), {}).annotate({
+  description: "Options of the plugin, as its README lists them.",
+})
+
+const PluginUse = Schema.Struct({ use: Schema.NonEmptyString, options: Options })
+
+/** A plugin with a default, whose options can then be set without naming it. */
+const pluginUse = (standard: string) =>
+  Schema.Struct({ ...PluginUse.fields, use: withDefault(Schema.NonEmptyString, standard) })
+
+const RewardUse = Schema.Struct({
+  use: Schema.NonEmptyString,
+  /** What metrics and samples call it; the plugin's own name if absent. */
+  name: Schema.optionalKey(Schema.NonEmptyString),
+  options: Options,
+  ...RewardSettings.fields,
+})
+
+/** Lets a plugin be named by a string alone: `task: gsm8k` for `task: { use: gsm8k }`. */
+const orShort = <A, I extends { readonly use?: string }>(use: Schema.Codec<A, I>) => {
+  // Sound for the schemas above: none of them requires another key than `use`.
+  const decode = (name: string) => ({ use: name }) as I
+  const short = SchemaTransformation.transform({ decode, encode: ({ use: name = "" }: I) => name })
+  return Schema.Union([use, Schema.NonEmptyString.pipe(Schema.decodeTo(use, short))])
+}
+
+/** What a run has besides the options of its algorithm. */
+const runFields = {
+  model: Schema.optionalKey(Schema.NonEmptyString).annotate({
+    description: "Hugging Face directory of the model to start from; the small built-in one if absent.",
+  }),
+  task: withDefault(orShort(pluginUse("arithmetic")), "arithmetic").annotate({ description: "Where prompts come from." }),
+  checkpoint: withDefault(orShort(pluginUse("local")), "local").annotate({ description: "Where checkpoints are kept." }),
+  trackers: withDefault(Schema.Array(orShort(PluginUse)), []).annotate({
+    description: "Who hears of metrics and samples besides the files of the run.",
+  }),
+  adapter: withDefault(Schema.Literals(["auto", "gpu", "lavapipe", "swiftshader"]), "auto").annotate({
+    description: "What computes; auto takes a GPU if there is one.",
+  }),
+  runName: Schema.optionalKey(Schema.NonEmptyString).annotate({ description: "Name of the run; picked if absent." }),
+  outputDir: withDefault(Schema.NonEmptyString, "runs").annotate({
+    description: "Folder of all runs, from the working directory.",
+  }),
+  root: Schema.optionalKey(Schema.NonEmptyString).annotate({
+    description: "Folder that the other relative paths start from; that of the configuration file if absent.",
+  }),
+}
+
+/** Configuration of `rlpt train`. */
+export const TrainConfig = Schema.Struct({
+  ...runFields,
+  rewards: withDefault(Schema.NonEmptyArray(orShort(RewardUse)), ["arithmetic"]).annotate({
+    description: "What scores completions; the weighted sum counts.",
+  }),
+  ...TrainOptions.fields,
+}).check(Schema.makeFilter(checkTrainOptions))
+export type TrainConfig = typeof TrainConfig.Type
+
+/** Configuration of `rlpt sft`. */
+export const SftConfig = Schema.Struct({
+  ...runFields,
+  fromScratch: withDefault(Schema.Boolean, false).annotate({
+    description: "Draw fresh weights for the model's config.json instead of reading its weights.",
+  }),
+  ...SftOptions.fields,
+}).check(Schema.makeFilter(checkSftOptions))
+export type SftConfig = typeof SftConfig.Type
