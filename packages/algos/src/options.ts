@@ -16,6 +16,7 @@ const optional = <S extends Schema.Top>(schema: S, description: string) =>
   Schema.optionalKey(described(schema, description))
 
 const Count = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
+const Seed = Count.check(Schema.isLessThan(2 ** 32))
 const PositiveInt = Schema.Int.check(Schema.isGreaterThan(0))
 const NonNegative = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))
 const Positive = Schema.Finite.check(Schema.isGreaterThan(0))
@@ -39,7 +40,7 @@ export type LrSchedulerType = typeof LrSchedulerType.Type
 
 const runFields = {
   maxSteps: withDefault(PositiveInt, 100, "Steps of the whole run; a step is one batch of data."),
-  seed: withDefault(Count, 42, "Key of all randomness: data order and sampling."),
+  seed: withDefault(Seed, 42, "Key of all randomness: data order and sampling."),
 }
 
 const optimizerFields = {
@@ -63,7 +64,7 @@ const optimizerFields = {
 }
 
 const reportFields = {
-  evalSteps: withDefault(Count, 0, "Evaluate before step 1 and every so many steps; 0 never does."),
+  evalSteps: withDefault(Count, 0, "Evaluate before step 1, every so many steps and after the last one; 0 never does."),
   evalSize: withDefault(PositiveInt, 64, "Rows of the eval split to use, from its first one."),
   saveSteps: withDefault(
     Count,
