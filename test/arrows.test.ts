@@ -107,7 +107,8 @@ describe("the check finds", () => {
       "packages/core/src/b.ts": ofB,
       "packages/core/src/c.ts": `import "./a.ts"`,
     })
-    const circle = "circle: packages/core/src/a.ts → packages/core/src/b.ts → packages/core/src/c.ts → packages/core/src/a.ts"
+    const circle =
+      "circle: packages/core/src/a.ts → packages/core/src/b.ts → packages/core/src/c.ts → packages/core/src/a.ts"
     expect(house(files(`export * from "./c.ts"`))).toEqual([circle])
     expect(house(files(`import type { C } from "./c.ts"`))).toEqual([])
   })

@@ -1,6 +1,14 @@
 import { existsSync } from "node:fs"
 import { join, relative } from "node:path"
-import { isBuiltin, isInside, packageName, readImports, readPackages, resolveRelative, sourceFiles } from "./packages.ts"
+import {
+  isBuiltin,
+  isInside,
+  packageName,
+  readImports,
+  readPackages,
+  resolveRelative,
+  sourceFiles,
+} from "./packages.ts"
 import type { Package } from "./packages.ts"
 
 /** Who may import whom among our own packages: arrows point down only. */
@@ -42,36 +50,48 @@ function allowed({ manifest, isPlugin }: Package): readonly string[] {
 function wrongImports(root: string, pkg: Package, ours: ReadonlySet<string>): string[] {
   const { name } = pkg.manifest
   const isSource = (file: string) => isInside(file, join(pkg.folder, "src"))
-  return sourceFiles(pkg.folder).flatMap(readImports).flatMap((line) => {
-    const at = `${relative(root, line.file)}: "${line.specifier}"`
-    const target = resolveRelative(line)
-    if (target !== undefined) {
-      if (!isInside(target, pkg.folder)) return target.startsWith(join(root, "vitest.")) ? [] : [`${at} leaves the package`]
-      if (isSource(line.file) && !isSource(target)) return [`${at} leaves src`]
-      return existsSync(target) ? [] : [`${at} does not exist`]
-    }
-    const other = packageName(line.specifier)
-    if (ours.has(other) && line.specifier !== other && line.specifier !== `${other}/package.json`) {
-      return [`${at} is not public: import from "${other}"`]
-    }
-    if (!isSource(line.file) || isBuiltin(line.specifier)) return []
-    if (ours.has(other)) return allowed(pkg).includes(other) ? [] : [`${at} is an arrow that ${name} may not have`]
-    const others = OTHERS[name]
-    return others === undefined || others.includes(other) ? [] : [`${at}: ${name} may import only ${others.join(", ")}`]
-  })
+  return sourceFiles(pkg.folder)
+    .flatMap(readImports)
+    .flatMap((line) => {
+      const at = `${relative(root, line.file)}: "${line.specifier}"`
+      const target = resolveRelative(line)
+      if (target !== undefined) {
+        if (!isInside(target, pkg.folder))
+          return target.startsWith(join(root, "vitest.")) ? [] : [`${at} leaves the package`]
+        if (isSource(line.file) && !isSource(target)) return [`${at} leaves src`]
+        return existsSync(target) ? [] : [`${at} does not exist`]
+      }
+      const other = packageName(line.specifier)
+      if (ours.has(other) && line.specifier !== other && line.specifier !== `${other}/package.json`) {
+        return [`${at} is not public: import from "${other}"`]
+      }
+      if (!isSource(line.file) || isBuiltin(line.specifier)) return []
+      if (ours.has(other)) return allowed(pkg).includes(other) ? [] : [`${at} is an arrow that ${name} may not have`]
+      const others = OTHERS[name]
+      return others === undefined || others.includes(other)
+        ? []
+        : [`${at}: ${name} may import only ${others.join(", ")}`]
+    })
 }
 
 /** Imports that package.json does not declare, and declarations that nothing imports. */
 function wrongDependencies(root: string, pkg: Package, ours: ReadonlySet<string>): string[] {
   const { name, dependencies = {}, peerDependencies = {}, optionalDependencies = {} } = pkg.manifest
   const imports = sourceFiles(join(pkg.folder, "src")).flatMap(readImports)
-  const used = new Set(imports.map(({ specifier }) => specifier).filter((it) => !/^\./.test(it) && !isBuiltin(it)).map(packageName))
+  const used = new Set(
+    imports
+      .map(({ specifier }) => specifier)
+      .filter((it) => !/^\./.test(it) && !isBuiltin(it))
+      .map(packageName),
+  )
   const declared = new Set(Object.keys({ ...dependencies, ...peerDependencies, ...optionalDependencies }))
   // The command line brings plugins along and loads them by name.
   const isCarried = (other: string) => name === "rlpt" && ours.has(other) && !(other in ARROWS)
   const manifest = relative(root, join(pkg.folder, "package.json"))
   return [
-    ...[...used].filter((other) => !declared.has(other) && other !== name).map((other) => `${manifest}: lacks the dependency "${other}"`),
+    ...[...used]
+      .filter((other) => !declared.has(other) && other !== name)
+      .map((other) => `${manifest}: lacks the dependency "${other}"`),
     ...Object.keys(dependencies)
       .filter((other) => !used.has(other) && !isCarried(other))
       .map((other) => `${manifest}: nothing in src imports the dependency "${other}"`),

@@ -33,11 +33,13 @@ export interface Import {
 
 /** The published packages under `root`, sorted by folder. */
 export function readPackages(root: string): Package[] {
-  return globSync(["packages/*/package.json", "plugins/*/package.json"], { cwd: root }).sort().map((path) => ({
-    folder: join(root, dirname(path)),
-    manifest: JSON.parse(readFileSync(join(root, path), "utf8")) as Manifest,
-    isPlugin: path.startsWith("plugins"),
-  }))
+  return globSync(["packages/*/package.json", "plugins/*/package.json"], { cwd: root })
+    .sort()
+    .map((path) => ({
+      folder: join(root, dirname(path)),
+      manifest: JSON.parse(readFileSync(join(root, path), "utf8")) as Manifest,
+      isPlugin: path.startsWith("plugins"),
+    }))
 }
 
 /** The TypeScript files under `folder`, those of installed packages and builds left out. */
@@ -55,7 +57,12 @@ export function readImports(file: string): Import[] {
   const found: Import[] = []
   const walk = (node: unknown): void => {
     if (node === null || typeof node !== "object") return
-    const { type = "", source, importKind, exportKind } = node as Partial<Record<"type" | "importKind" | "exportKind", string>> & {
+    const {
+      type = "",
+      source,
+      importKind,
+      exportKind,
+    } = node as Partial<Record<"type" | "importKind" | "exportKind", string>> & {
       source?: { value?: unknown } | null
     }
     const isStatic = /^(Import|ExportAll|ExportNamed)Declaration$/.test(type)
@@ -70,7 +77,10 @@ export function readImports(file: string): Import[] {
 
 /** `@scope/name/sub/path` → `@scope/name`. */
 export function packageName(specifier: string): string {
-  return specifier.split("/").slice(0, specifier.startsWith("@") ? 2 : 1).join("/")
+  return specifier
+    .split("/")
+    .slice(0, specifier.startsWith("@") ? 2 : 1)
+    .join("/")
 }
 
 /** The file that a relative specifier means, or `undefined` for a package. */
@@ -87,4 +97,3 @@ export function isInside(path: string, folder: string): boolean {
 export function isBuiltin(specifier: string): boolean {
   return /^(node|bun):|^bun$/.test(specifier)
 }
-

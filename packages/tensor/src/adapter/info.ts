@@ -30,7 +30,8 @@ export const OLDEST_MESA = 25
 
 /** Reads what the driver says about `adapter`. */
 export function describeAdapter(adapter: GPUAdapter, skipped: readonly SkippedAdapter[]): AdapterInfo {
-  const { vendor, architecture, device, description, isFallbackAdapter, subgroupMinSize, subgroupMaxSize } = adapter.info
+  const { vendor, architecture, device, description, isFallbackAdapter, subgroupMinSize, subgroupMaxSize } =
+    adapter.info
   const text = `${vendor} ${architecture} ${device} ${description}`
   const kind = /swiftshader/i.test(text) ? "swiftshader" : /llvmpipe|lavapipe/i.test(text) ? "lavapipe" : "gpu"
   return {

@@ -64,7 +64,9 @@ async function openSystemVulkan(
   }
   const noLoader = await loadVulkanLoader()
   if (noLoader !== undefined) {
-    skipAll(`there is a Vulkan driver (${files.join(", ")}) but no loader: ${noLoader} (on Debian: apt install libvulkan1)`)
+    skipAll(
+      `there is a Vulkan driver (${files.join(", ")}) but no loader: ${noLoader} (on Debian: apt install libvulkan1)`,
+    )
     return undefined
   }
   const opened = await open(skipped, wanted === "lavapipe" ? files : undefined)
@@ -73,7 +75,8 @@ async function openSystemVulkan(
     return undefined
   }
   const { kind, isSoftware, driver } = opened.info
-  if (wanted !== "lavapipe" && isSoftware) skipped.push({ kind: "gpu", reason: `the system has only a software driver (${driver})` })
+  if (wanted !== "lavapipe" && isSoftware)
+    skipped.push({ kind: "gpu", reason: `the system has only a software driver (${driver})` })
   if (wanted === "gpu" && isSoftware) return undefined
   if (wanted === "lavapipe" && kind !== "lavapipe") {
     skipped.push({ kind: "lavapipe", reason: `${files.join(", ")} turned out to be ${driver}` })
@@ -89,7 +92,8 @@ async function openSystemVulkan(
 /** The software driver that npm carries: needs nothing of the system but glibc on x64. */
 async function openSwiftShader(skipped: SkippedAdapter[]): Promise<OpenGpu | undefined> {
   const skip = (reason: string) => void skipped.push({ kind: "swiftshader", reason })
-  if (process.arch !== "x64") return skip(`the npm package @sparticuz/chromium carries it for x64, not for ${process.arch}`)
+  if (process.arch !== "x64")
+    return skip(`the npm package @sparticuz/chromium carries it for x64, not for ${process.arch}`)
   const archive = findSwiftShaderArchive()
   if (archive === undefined) return skip("the npm package @sparticuz/chromium is not installed")
   const native = await nativeProcess()

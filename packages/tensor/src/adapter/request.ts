@@ -41,7 +41,8 @@ export async function requestGpu(options: RequestGpuOptions = {}): Promise<Reque
     )
   }
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" })
-  if (!adapter) throw new AdapterError(`${info.name} is gone: the driver offers no adapter any more. Start a new process.`)
+  if (!adapter)
+    throw new AdapterError(`${info.name} is gone: the driver offers no adapter any more. Start a new process.`)
   return { adapter, info, gpu }
 }
 
@@ -56,7 +57,9 @@ function choose(asked: AdapterKind | "auto"): AdapterKind | "auto" {
 async function open(wanted: AdapterKind | "auto"): Promise<OpenGpu> {
   if (typeof navigator !== "undefined" && navigator.gpu) return await openBrowserGpu(navigator.gpu, wanted)
   if (typeof process === "undefined" || process.versions["node"] === undefined) {
-    throw new AdapterError("This browser has no WebGPU: use a current one over https or on localhost, with WebGPU enabled.")
+    throw new AdapterError(
+      "This browser has no WebGPU: use a current one over https or on localhost, with WebGPU enabled.",
+    )
   }
   const { openNativeGpu } = await import("./native.ts")
   return await openNativeGpu(wanted)
@@ -64,7 +67,8 @@ async function open(wanted: AdapterKind | "auto"): Promise<OpenGpu> {
 
 async function openBrowserGpu(gpu: GPU, wanted: AdapterKind | "auto"): Promise<OpenGpu> {
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" })
-  if (!adapter) throw new AdapterError("The browser offers no WebGPU adapter: enable hardware acceleration in its settings.")
+  if (!adapter)
+    throw new AdapterError("The browser offers no WebGPU adapter: enable hardware acceleration in its settings.")
   const info = describeAdapter(adapter, [])
   if (wanted === "auto" || wanted === info.kind) return { gpu, info }
   throw new AdapterError(`The browser offers ${info.name} ("${info.kind}"), not "${wanted}": use "auto".`)

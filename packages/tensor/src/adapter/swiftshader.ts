@@ -49,7 +49,8 @@ export function unpackSwiftShader(archive: string, folder: string): SwiftShader 
     try {
       for (const { name, data } of readTar(brotliDecompressSync(packed))) {
         const file = basename(name)
-        if ((Object.values(FILES) as string[]).includes(file)) writeFileSync(join(beside, file), data, { mode: 0o700, flush: true })
+        if ((Object.values(FILES) as string[]).includes(file))
+          writeFileSync(join(beside, file), data, { mode: 0o700, flush: true })
       }
       if (!isComplete(beside)) throw new Error(`${archive} does not hold ${Object.values(FILES).join(", ")}`)
       replace(beside, target)

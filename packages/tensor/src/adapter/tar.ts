@@ -11,8 +11,9 @@ export interface TarEntry {
  */
 export function* readTar(archive: Uint8Array): Generator<TarEntry> {
   const text = new TextDecoder()
-  const field = (offset: number, length: number) => text.decode(archive.subarray(offset, offset + length)).replace(/\0.*$/s, "")
-  for (let offset = 0; offset + BLOCK <= archive.length && archive[offset] !== 0; ) {
+  const field = (offset: number, length: number) =>
+    text.decode(archive.subarray(offset, offset + length)).replace(/\0.*$/s, "")
+  for (let offset = 0; offset + BLOCK <= archive.length && archive[offset] !== 0;) {
     const size = Number.parseInt(field(offset + 124, 12).trim() || "0", 8)
     const type = field(offset + 156, 1)
     const prefix = field(offset + 345, 155)

@@ -33,7 +33,8 @@ function driverFolders(env: Environment): string[] {
 export function findDriverFiles(env: Environment = process.env): string[] {
   for (const name of DRIVER_VARIABLES) {
     const files = env[name]
-    if (files) return files.split(delimiter).flatMap((file) => (file.endsWith(".json") ? existing(file) : jsonFiles(file)))
+    if (files)
+      return files.split(delimiter).flatMap((file) => (file.endsWith(".json") ? existing(file) : jsonFiles(file)))
   }
   return driverFolders(env).flatMap(jsonFiles)
 }
@@ -77,7 +78,8 @@ async function bunProcess(): Promise<NativeProcess> {
     dlopen: { args: ["cstring", "i32"], returns: "ptr" },
     dlerror: { args: [], returns: "cstring" },
   })
-  const bytes = (text: string) => new TextEncoder().encode(`${text}\0`) as unknown as Parameters<typeof libc.unsetenv>[0]
+  const bytes = (text: string) =>
+    new TextEncoder().encode(`${text}\0`) as unknown as Parameters<typeof libc.unsetenv>[0]
   return {
     setEnv: (name, value) => {
       if (value === undefined) libc.unsetenv(bytes(name))

@@ -17,7 +17,10 @@ async function open(kinds: string[], env: Record<string, string> = {}): Promise<
   const { RLPT_ADAPTER: _, ...inherited } = process.env
   const options = { env: { ...inherited, ...env }, timeout: 50_000 }
   const { stdout } = await promisify(execFile)(process.execPath, [report, ...kinds], options)
-  return stdout.trim().split("\n").map((line) => JSON.parse(line) as Outcome)
+  return stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Outcome)
 }
 
 const isLinux = process.platform === "linux" && process.arch === "x64"
@@ -86,7 +89,10 @@ describe("choosing", () => {
 
   test("a name that is no adapter is refused with those that are", async () => {
     const [outcome] = await open(["auto"], { RLPT_ADAPTER: "cuda" })
-    expect(outcome).toMatchObject({ error: "AdapterError", message: expect.stringMatching(/"cuda".*auto, gpu, lavapipe, swiftshader/) })
+    expect(outcome).toMatchObject({
+      error: "AdapterError",
+      message: expect.stringMatching(/"cuda".*auto, gpu, lavapipe, swiftshader/),
+    })
   })
 
   test.skipIf(!hasSwiftShader)("a process stays with its first adapter, which may be opened again", async () => {

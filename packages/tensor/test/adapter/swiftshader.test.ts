@@ -1,4 +1,13 @@
-import { chmodSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { afterEach, beforeEach, describe, expect, test } from "vitest"
@@ -15,7 +24,8 @@ describe.skipIf(archive === undefined)("unpacking the driver that npm carries", 
 
   test("gives two ELF libraries and a file that names the driver beside it", () => {
     const { loader, driver, icd } = unpack()
-    for (const library of [loader, driver]) expect(readFileSync(library).subarray(0, 4).toString("latin1")).toBe("\x7fELF")
+    for (const library of [loader, driver])
+      expect(readFileSync(library).subarray(0, 4).toString("latin1")).toBe("\x7fELF")
     const { ICD } = JSON.parse(readFileSync(icd, "utf8")) as { ICD: { library_path: string } }
     expect(join(dirname(icd), ICD.library_path)).toBe(driver)
   })

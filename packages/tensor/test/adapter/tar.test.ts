@@ -21,14 +21,25 @@ const read = (bytes: Uint8Array) => [...readTar(bytes)].map(({ name, data }) => 
 test("yields regular files with their path and content", () => {
   const long = "x".repeat(1500)
   const bytes = archive(entry("a.txt", "one"), entry("empty", ""), entry("b.txt", long, { prefix: "some/folder" }))
-  expect(read(bytes)).toEqual([["a.txt", "one"], ["empty", ""], ["some/folder/b.txt", long]])
+  expect(read(bytes)).toEqual([
+    ["a.txt", "one"],
+    ["empty", ""],
+    ["some/folder/b.txt", long],
+  ])
 })
 
 test("passes over folders, links and extended headers", () => {
-  const bytes = archive(entry("d/", "", { type: "5" }), entry("l", "", { type: "2" }), entry("x", "pax", { type: "x" }), entry("f", "1"))
+  const bytes = archive(
+    entry("d/", "", { type: "5" }),
+    entry("l", "", { type: "2" }),
+    entry("x", "pax", { type: "x" }),
+    entry("f", "1"),
+  )
   expect(read(bytes)).toEqual([["f", "1"]])
 })
 
 test("an archive that is cut short is refused by the name of the file", () => {
-  expect(() => read(archive(entry("whole", "1"), entry("cut", "y".repeat(4000))).subarray(0, 3000))).toThrow(/inside cut/)
+  expect(() => read(archive(entry("whole", "1"), entry("cut", "y".repeat(4000))).subarray(0, 3000))).toThrow(
+    /inside cut/,
+  )
 })
