@@ -1,1 +1,18 @@
-export {}
+export { parseConfig, type DecoderConfig } from "./config.ts"
+export { createDecoder, type Decoder, type KvCache, type PackedTokens } from "./decoder.ts"
+export { ModelError, type ModelFault } from "./errors.ts"
+export type { DecoderNumber, Head } from "./families/family.ts"
+export type { ModelFiles } from "./files.ts"
+export { loadModel, type LoadOptions, type Model } from "./load.ts"
+export { packSequences, type PackedArrays } from "./packing.ts"
+export {
+  countParameters,
+  decoderParameters,
+  type Initializer,
+  type ParameterPart,
+  type Parameters,
+  type ParameterSpec,
+} from "./parameters.ts"
+export { exportModel, type ExportOptions } from "./save.ts"
+export { characterTokenizer } from "./tokenizer/character.ts"
+export { createTokenizer, type ModelTokenizer, type TokenizerFiles } from "./tokenizer/tokenizer.ts"

@@ -1,4 +1,4 @@
-import type { Shape } from "../dtype.ts"
+import { showShape, sizeOf, type Shape } from "../dtype.ts"
 import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from "./half.ts"
 
 /**
@@ -120,11 +120,11 @@ export const writeSafetensors = (
   const fields: string[] = []
   if (metadata !== undefined && Object.keys(metadata).length > 0) {
     const sorted = Object.entries(metadata).sort(([a], [b]) => (a < b ? -1 : 1))
-    fields.push(`"__metadata__":{${sorted.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`)}}`)
+    fields.push(`"__metadata__":${JSON.stringify(Object.fromEntries(sorted))}`)
   }
   let offset = 0
   for (const [name, { dtype, shape, data }] of list) {
-    const expected = ELEMENT_BYTES[dtype] * shape.reduce((a, b) => a * b, 1)
+    const expected = ELEMENT_BYTES[dtype] * sizeOf(shape)
     if (data.length !== expected || name === "__metadata__") {
       const problem = name === "__metadata__" ? "the name is reserved" : mismatch(dtype, shape, expected, data.length)
       throw new SafetensorsError("a safetensors file to write", problem, name)
@@ -133,7 +133,7 @@ export const writeSafetensors = (
     fields.push(`${JSON.stringify(name)}:${JSON.stringify(info)}`)
     offset += data.length
   }
-  const header = new TextEncoder().encode(`{${fields}}`)
+  const header = new TextEncoder().encode(`{${fields.join()}}`)
   const headerBytes = Math.ceil(header.length / 8) * 8
   const out = new Uint8Array(8 + headerBytes + offset)
   new DataView(out.buffer).setBigUint64(0, BigInt(headerBytes), true)
@@ -173,7 +173,7 @@ export const safetensorsFromFloat32 = (
 }
 
 const mismatch = (dtype: SafetensorsDType, shape: Shape, expected: number, actual: number) =>
-  `${dtype} of shape [${shape}] takes ${expected} bytes, not ${actual}`
+  `${dtype} of shape ${showShape(shape)} takes ${expected} bytes, not ${actual}`
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
@@ -215,7 +215,7 @@ const readEntry = (name: string, value: unknown, dataStart: number, file: string
     return fail(`data_offsets ${JSON.stringify(offsets)} is not a [begin, end] with begin ≤ end`)
   }
   const [begin, end] = offsets as [number, number]
-  const expected = ELEMENT_BYTES[dtype as SafetensorsDType] * shape.reduce((a: number, b: number) => a * b, 1)
+  const expected = ELEMENT_BYTES[dtype as SafetensorsDType] * sizeOf(shape)
   if (end - begin !== expected) return fail(mismatch(dtype as SafetensorsDType, shape, expected, end - begin))
   return { dtype: dtype as SafetensorsDType, shape, begin: dataStart + begin, end: dataStart + end }
 }

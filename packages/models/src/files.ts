@@ -1,0 +1,104 @@
+import { open, readdir, readFile } from "node:fs/promises"
+import { join } from "node:path"
+import { ModelError } from "./errors.ts"
+
+/** A model held in memory: the files of a Hugging Face directory by name. */
+export type ModelFiles = Readonly<Record<string, Uint8Array>>
+
+/** Bytes of one file, read where they are needed: a shard may be larger than the memory. */
+export interface FileReader {
+  readonly size: number
+  readonly read: (begin: number, end: number) => Promise<Uint8Array>
+  readonly close: () => Promise<void>
+}
+
+/** The files of one model. */
+export interface FileSource {
+  /** Path of `file` as errors name it. */
+  readonly path: (file: string) => string
+  readonly has: (file: string) => boolean
+  readonly read: (file: string) => Promise<Uint8Array>
+  readonly open: (file: string) => Promise<FileReader>
+}
+
+/** @throws ModelError if `source` is a path at which there is no directory */
+export const openSource = (source: string | ModelFiles): Promise<FileSource> =>
+  typeof source === "string" ? directorySource(source) : Promise.resolve(memorySource(source))
+
+const missing = (path: string) => new ModelError("missing-file", path, "no such file")
+
+const memorySource = (files: ModelFiles): FileSource => {
+  const get = (file: string): Uint8Array => {
+    if (!Object.hasOwn(files, file)) throw missing(file)
+    return files[file]!
+  }
+  return {
+    path: (file) => file,
+    has: (file) => Object.hasOwn(files, file),
+    read: async (file) => get(file),
+    open: async (file) => {
+      const bytes = get(file)
+      return { size: bytes.length, read: async (begin, end) => bytes.subarray(begin, end), close: async () => {} }
+    },
+  }
+}
+
+const directorySource = async (directory: string): Promise<FileSource> => {
+  const names = new Set(
+    await readdir(directory).catch((cause: NodeJS.ErrnoException) => {
+      const problem =
+        cause.code === "ENOENT"
+          ? "there is no such directory; give the path of a model as transformers saves it"
+          : cause.code === "ENOTDIR"
+            ? "is a file; give the directory that holds config.json and model.safetensors"
+            : `cannot be read (${cause.message})`
+      throw new ModelError("missing-directory", directory, problem, { cause })
+    }),
+  )
+  const path = (file: string) => join(directory, file)
+  const existing = (file: string) => {
+    if (!names.has(file)) throw missing(path(file))
+    return path(file)
+  }
+  return {
+    path,
+    has: (file) => names.has(file),
+    read: async (file) => readFile(existing(file)),
+    open: async (file) => {
+      const handle = await open(existing(file), "r")
+      const { size } = await handle.stat()
+      return {
+        size,
+        close: () => handle.close(),
+        read: async (begin, end) => {
+          const bytes = new Uint8Array(end - begin)
+          let filled = 0
+          while (filled < bytes.length) {
+            const { bytesRead } = await handle.read(bytes, filled, bytes.length - filled, begin + filled)
+            if (bytesRead === 0) {
+              const problem = `ended at byte ${begin + filled} while it was read; it has been changed`
+              throw new ModelError("invalid-file", path(file), problem)
+            }
+            filled += bytesRead
+          }
+          return bytes
+        },
+      }
+    },
+  }
+}
+
+/** Reads `file` as a JSON object. */
+export const readJson = async (source: FileSource, file: string): Promise<Readonly<Record<string, unknown>>> => {
+  const bytes = await source.read(file)
+  let value: unknown
+  try {
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes))
+  } catch (cause) {
+    throw new ModelError("invalid-file", source.path(file), `is not JSON (${(cause as Error).message})`, { cause })
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new ModelError("invalid-file", source.path(file), "is not a JSON object")
+  }
+  return value as Record<string, unknown>
+}

@@ -1,0 +1,152 @@
+import type { Gpu, Tensor } from "@rlpt/tensor"
+import { familyOf, parseConfig, type DecoderConfig } from "./config.ts"
+import { createDecoder, type Decoder } from "./decoder.ts"
+import { ModelError } from "./errors.ts"
+import type { Head } from "./families/family.ts"
+import { openSource, readJson, type FileSource, type ModelFiles } from "./files.ts"
+import { initialValues } from "./initialize.ts"
+import { sizeOf, type Parameters } from "./parameters.ts"
+import { loadTokenizer, type ModelTokenizer } from "./tokenizer/tokenizer.ts"
+import { CheckpointWeights } from "./weights.ts"
+
+export interface LoadOptions {
+  /** `value` makes a critic: the base model with a value head, which starts at zero unless the checkpoint has one. */
+  readonly head?: Head
+  /** Ignores the weights and draws new ones; the directory then needs `config.json` only. */
+  readonly fromScratch?: { readonly seed: number }
+}
+
+/** A model on the GPU. */
+export interface Model {
+  readonly config: DecoderConfig
+  readonly decoder: Decoder
+  readonly parameters: Parameters
+  /** Absent if the directory has no `tokenizer.json`. */
+  readonly tokenizer: ModelTokenizer | undefined
+  /** `config.json` as it was read. */
+  readonly configJson: Readonly<Record<string, unknown>>
+  /** Files that are handed through unchanged: the tokenizer's and `generation_config.json`. */
+  readonly extraFiles: ModelFiles
+  /** Frees the parameters and the decoder's tables. */
+  readonly dispose: () => void
+}
+
+/** What `save_pretrained` writes besides weights and `config.json`. */
+const EXTRA_FILES = [
+  "generation_config.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "tokenizer.model",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "vocab.json",
+  "merges.txt",
+  "chat_template.jinja",
+] as const
+
+/**
+ * Loads a model as transformers saves it: `config.json`, `model.safetensors` or its shards (F32, F16 or BF16, widened to
+ * f32 on the GPU), and the tokenizer if there is one.
+ *
+ * @param source a directory, or its files in memory
+ * @throws ModelError | SafetensorsError naming the file and the key or tensor
+ */
+export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: LoadOptions = {}): Promise<Model> => {
+  const { head = "lm", fromScratch } = options
+  const files = await openSource(source)
+  const configJson = await readJson(files, "config.json")
+  const config = parseConfig(configJson, files.path("config.json"))
+  const extraFiles: Record<string, Uint8Array> = {}
+  for (const file of EXTRA_FILES) if (files.has(file)) extraFiles[file] = await files.read(file)
+  const tokenizer = await loadTokenizer(files, config)
+
+  const decoder = createDecoder(gpu, config, head)
+  const parameters: Record<string, Tensor> = {}
+  const dispose = () => {
+    for (const tensor of Object.values(parameters)) tensor.dispose()
+    decoder.dispose()
+  }
+  try {
+    if (fromScratch === undefined) {
+      for await (const { spec, values } of readParameters(files, config, decoder)) {
+        parameters[spec.name] = gpu.tensor(values, spec.shape, "parameters")
+      }
+    } else {
+      for (const spec of decoder.specs) {
+        parameters[spec.name] = gpu.tensor(initialValues(spec, fromScratch.seed), spec.shape, "parameters")
+      }
+    }
+  } catch (error) {
+    dispose()
+    throw error
+  }
+  return { config, decoder, parameters, tokenizer, configJson, extraFiles, dispose }
+}
+
+/** Reads each parameter's parts and stacks them. One parameter is in memory at a time. */
+async function* readParameters(files: FileSource, config: DecoderConfig, decoder: Decoder) {
+  const weights = await CheckpointWeights.open(files)
+  try {
+    checkNames(weights, config, decoder)
+    for (const spec of decoder.specs) {
+      const values = new Float32Array(sizeOf(spec.shape))
+      let offset = 0
+      for (const part of spec.parts) {
+        if (!weights.has(part.name) && OPTIONAL.has(spec.name)) continue
+        const read = await weights.read(part)
+        values.set(read, offset)
+        offset += read.length
+      }
+      yield { spec, values }
+    }
+    await checkTiedHead(weights, config)
+  } finally {
+    await weights.close()
+  }
+}
+
+/** Parameters that may be absent: a base model has no value head yet. */
+const OPTIONAL: ReadonlySet<string> = new Set(["value.weight", "value.bias"])
+
+/** Every tensor has its place and every place its tensor, before the first one is read. */
+const checkNames = (weights: CheckpointWeights, config: DecoderConfig, { kind, specs }: Decoder): void => {
+  const { tensors, ignoredTensors } = familyOf(config)
+  const expected = new Set(specs.flatMap((spec) => spec.parts.map((part) => part.name)))
+  const required = specs.flatMap((spec) => (OPTIONAL.has(spec.name) ? [] : spec.parts.map((part) => part.name)))
+  const missing = required.filter((name) => !weights.has(name))
+  if (missing.length > 0) {
+    throw new ModelError("missing-tensor", weights.listing, `${listed(missing)} missing, which config.json asks for`)
+  }
+  // A critic is loaded from a base model, and a tied head may be stored twice.
+  const [lmHead] = tensors["lm_head.weight"]
+  const allowed = (name: string) =>
+    expected.has(name) ||
+    ignoredTensors.test(name) ||
+    (name === lmHead && (kind === "value" || config.tieWordEmbeddings))
+  const unexpected = [...weights.names].filter((name) => !allowed(name))
+  if (unexpected.length > 0) {
+    const problem = `${listed(unexpected)} not part of a ${config.family} of this config.json`
+    throw new ModelError("unexpected-tensor", weights.listing, problem)
+  }
+}
+
+/** A checkpoint with tied embeddings that also stores the head must store the same numbers twice. */
+const checkTiedHead = async (weights: CheckpointWeights, config: DecoderConfig): Promise<void> => {
+  const { tensors } = familyOf(config)
+  const [name] = tensors["lm_head.weight"]
+  if (!config.tieWordEmbeddings || !weights.has(name)) return
+  const shape = [config.vocabSize, config.hiddenSize]
+  const [embedding] = tensors["embed_tokens.weight"]
+  const table = await weights.read({ name: embedding, shape })
+  const head = await weights.read({ name, shape })
+  if (head.some((value, i) => value !== table[i])) {
+    const problem = `tensor "${name}" differs from "${embedding}", but config.json ties them ("tie_word_embeddings")`
+    throw new ModelError("unexpected-tensor", weights.listing, problem)
+  }
+}
+
+const listed = (names: ReadonlyArray<string>): string => {
+  const shown = names.slice(0, 3).map((name) => `"${name}"`)
+  const more = names.length > 3 ? ` and ${names.length - 3} more` : ""
+  return `tensor${names.length > 1 ? "s" : ""} ${shown.join(", ")}${more} ${names.length > 1 ? "are" : "is"}`
+}

@@ -1,0 +1,64 @@
+import { safetensorsFromFloat32, writeSafetensors, type SafetensorsTensor } from "@rlpt/tensor"
+import { familyOf } from "./config.ts"
+import { ModelError } from "./errors.ts"
+import type { ModelFiles } from "./files.ts"
+import type { Model } from "./load.ts"
+import { sizeOf, type Parameters } from "./parameters.ts"
+
+export interface ExportOptions {
+  /** The weights to write, if not the model's own: an average or a best step. */
+  readonly parameters?: Parameters
+  /** Element type of the file. F32 loses nothing; F16 and BF16 round to nearest. */
+  readonly dtype?: "F32" | "F16" | "BF16"
+}
+
+const TORCH_DTYPES = { F32: "float32", F16: "float16", BF16: "bfloat16" } as const
+
+/**
+ * The model as files of a Hugging Face directory that transformers and vLLM load: `config.json` as it was read (but for
+ * the dtype), `model.safetensors`, `generation_config.json` and the tokenizer's files.
+ *
+ * @throws ModelError if a weight is not finite: a broken model is never written
+ */
+export const exportModel = async (model: Model, options: ExportOptions = {}): Promise<ModelFiles> => {
+  const { parameters = model.parameters, dtype = "F32" } = options
+  const tensors = new Map<string, SafetensorsTensor>()
+  for (const spec of model.decoder.specs) {
+    const values = (await parameters[spec.name]!.data()) as Float32Array
+    let offset = 0
+    for (const { name, shape } of spec.parts) {
+      const size = sizeOf(shape)
+      const part = values.subarray(offset, offset + size)
+      if (!part.every(Number.isFinite)) {
+        throw new ModelError("not-finite", "model.safetensors", `tensor "${name}" holds NaN or infinity; not written`)
+      }
+      tensors.set(name, safetensorsFromFloat32(part, shape, dtype))
+      offset += size
+    }
+  }
+  return {
+    "generation_config.json": json(generationConfig(model)),
+    ...model.extraFiles,
+    "config.json": json(configJson(model, dtype)),
+    // transformers refuses a file that does not say which framework wrote it.
+    "model.safetensors": writeSafetensors(tensors, { format: "pt" }),
+  }
+}
+
+const json = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`)
+
+const configJson = ({ configJson, config, decoder }: Model, dtype: keyof typeof TORCH_DTYPES): unknown => {
+  const { kind } = decoder
+  return {
+    ...configJson,
+    architectures: [familyOf(config).architectures[kind]],
+    // transformers 5 calls it `dtype`; both versions read `torch_dtype`.
+    [Object.hasOwn(configJson, "dtype") ? "dtype" : "torch_dtype"]: TORCH_DTYPES[dtype],
+    ...(kind === "value" && { id2label: { "0": "value" }, label2id: { value: 0 } }),
+  }
+}
+
+const generationConfig = ({ config: { bosTokenId, eosTokenIds } }: Model): unknown => ({
+  ...(bosTokenId !== null && { bos_token_id: bosTokenId }),
+  ...(eosTokenIds.length > 0 && { eos_token_id: eosTokenIds.length === 1 ? eosTokenIds[0] : eosTokenIds }),
+})
