@@ -1,0 +1,373 @@
+import type { AdapterInfo, AdapterKind } from "../adapter/info.ts"
+import { requestGpu } from "../adapter/request.ts"
+import { dtypeOf, elementBytes, hostArray, showShape, sizeOf, type DType, type HostArray, type Shape } from "../dtype.ts"
+import { DeviceLostError, OutOfMemoryError, ShapeError, TensorError, ValidationError } from "../errors.ts"
+import type { DeviceTraits } from "../graph/fused-op.ts"
+import { Node, type Value } from "../graph/node.ts"
+import { Tensor } from "../graph/tensor.ts"
+import { lower } from "../program/lower.ts"
+import { Program } from "../program/program.ts"
+import { Workspace } from "../program/workspace.ts"
+import { normalArray, uniformArray } from "../random.ts"
+import { Pipelines } from "./pipelines.ts"
+import { BufferPool, type MemoryReport } from "./pool.ts"
+import { Storage } from "./storage.ts"
+import { settle } from "./wait.ts"
+
+export interface OpenDeviceOptions {
+  /** Which adapter to use. `auto`: a real GPU, else the system's software Vulkan, else the bundled SwiftShader. */
+  readonly adapter?: "auto" | AdapterKind
+  /** Bytes that tensors and workspace may take together. Default: no limit but the device's. */
+  readonly memoryLimit?: number
+}
+
+/** Opens the device that tensors live on. Throws `AdapterError` when no adapter can be had. */
+export const openDevice = async (options: OpenDeviceOptions = {}): Promise<Gpu> => {
+  const { adapter, info } = await requestGpu(options.adapter ? { adapter: options.adapter } : {})
+  const { limits } = adapter
+  const device = await adapter.requestDevice({
+    requiredFeatures: (["subgroups"] as const).filter((feature) => adapter.features.has(feature)),
+    requiredLimits: {
+      maxBufferSize: limits.maxBufferSize,
+      maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
+      maxStorageBuffersPerShaderStage: limits.maxStorageBuffersPerShaderStage,
+      maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize,
+      maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
+    },
+  })
+  return new Gpu(device, info, options.memoryLimit ?? Number.POSITIVE_INFINITY)
+}
+
+/** What a compiled function may return. */
+export type Outputs = Tensor | readonly Tensor[] | Readonly<Record<string, Tensor>>
+
+/** Operations that update memory in place while a function is traced. */
+interface Trace {
+  readonly effects: Node[]
+}
+
+/** A WebGPU device and everything on it: memory, pipelines, and the programs that were recorded. */
+export class Gpu {
+  readonly adapter: AdapterInfo
+  readonly device: GPUDevice
+  readonly traits: DeviceTraits
+  readonly #pool: BufferPool
+  readonly #pipelines: Pipelines
+  readonly #workspace: Workspace
+  readonly #finalizer = new FinalizationRegistry<Storage>((storage) => storage.release())
+  #trace: Trace | undefined
+  #failure: TensorError | undefined
+  #closed = false
+
+  constructor(device: GPUDevice, adapter: AdapterInfo, memoryLimit: number) {
+    this.device = device
+    this.adapter = adapter
+    const fixed = adapter.subgroupMinSize === adapter.subgroupMaxSize && device.features.has("subgroups")
+    this.traits = {
+      subgroupSize: fixed ? adapter.subgroupMinSize : 0,
+      isSoftware: adapter.isSoftware,
+      maxBindingSize: device.limits.maxStorageBufferBindingSize,
+    }
+    this.#pool = new BufferPool(device, memoryLimit)
+    this.#workspace = new Workspace(this.#pool)
+    const fail = (error: TensorError) => {
+      this.#failure ??= error
+    }
+    // What is wrong with a shader tells more than the errors that follow from it.
+    this.#pipelines = new Pipelines(device, (error) => {
+      this.#failure = error
+    })
+    device.onuncapturederror = ({ error }) => {
+      const kind = error.constructor.name === "GPUOutOfMemoryError" ? OutOfMemoryError : ValidationError
+      fail(new kind("gpu", error.message))
+    }
+    void device.lost.then(({ message }) => {
+      if (!this.#closed) fail(new DeviceLostError("gpu", `the device was lost: ${message}`))
+    })
+  }
+
+  /** A tensor with a copy of `data`. Arrays of numbers become f32; `shape` defaults to one dimension. */
+  tensor(data: HostArray | readonly number[], shape?: Shape, owner = "tensor"): Tensor {
+    const array = ArrayBuffer.isView(data) ? data : new Float32Array(data)
+    const full = shape ?? [array.length]
+    if (sizeOf(full) !== array.length)
+      throw new ShapeError("tensor", `${array.length} elements do not fill shape ${showShape(full)}`)
+    const storage = this.#allocate(array.byteLength, owner)
+    this.device.queue.writeBuffer(storage.buffer, storage.offset, array)
+    return this.wrap(storage, full, dtypeOf(array))
+  }
+
+  /** Zeros with memory of their own, unlike {@link constant}. */
+  zeros(shape: Shape, dtype: DType = "f32", owner = "tensor"): Tensor {
+    return this.tensor(hostArray(dtype, new ArrayBuffer(sizeOf(shape) * elementBytes)), shape, owner)
+  }
+
+  full(shape: Shape, value: number): Tensor {
+    return this.tensor(new Float32Array(sizeOf(shape)).fill(value), shape)
+  }
+
+  /** Normal deviates, a function of `seed` and the element's position alone. */
+  normal(shape: Shape, options: { readonly seed: number; readonly mean?: number; readonly std?: number }): Tensor {
+    return this.tensor(normalArray(sizeOf(shape), options), shape)
+  }
+
+  /** Uniform deviates in [low, high), a function of `seed` and the element's position alone. */
+  uniform(shape: Shape, options: { readonly seed: number; readonly low?: number; readonly high?: number }): Tensor {
+    return this.tensor(uniformArray(sizeOf(shape), options), shape)
+  }
+
+  /** A scalar that needs no memory: kernels take it as a parameter. */
+  constant(value: number): Tensor {
+    return new Tensor(this, { node: new Node({ kind: "constant", value }, [], [{ shape: [], dtype: "f32" }]), output: 0 })
+  }
+
+  /**
+   * Makes a function of tensors into a recorded program. The first call with inputs of some shapes traces `fn`, plans
+   * memory and records; later calls copy the inputs in and replay. Tensors that `fn` closes over are read where they
+   * are, so parameters may change between calls; JavaScript values are frozen at the first call.
+   */
+  compile<Args extends readonly Tensor[], Result extends Outputs>(
+    fn: (...inputs: Args) => Result,
+    options: { readonly name?: string } = {},
+  ): Compiled<Args, Result> {
+    const owner = options.name ?? (fn.name || "compiled")
+    const programs = new Map<string, { program: Program; rebuild: (storages: readonly Storage[]) => Result }>()
+    const build = (specs: readonly { shape: Shape; dtype: DType }[]) => {
+      const inputs = specs.map((spec, index) => new Node({ kind: "input", index }, [], [spec]))
+      const { result, effects } = this.#traced(
+        () => fn(...(inputs.map((node) => new Tensor(this, { node, output: 0 })) as unknown as Args)),
+      )
+      const tensors = listOutputs(result)
+      const program = this.#program(tensors.map((tensor) => tensor.value), effects, inputs)
+      const rebuild = (storages: readonly Storage[]): Result => {
+        const fresh = tensors.map(({ shape, dtype }, i) => this.wrap(storages[i]!, shape, dtype))
+        return rebuildOutputs(result, fresh)
+      }
+      return { program, rebuild }
+    }
+    const lookup = (specs: readonly { shape: Shape; dtype: DType }[]) => {
+      const key = specs.map(({ shape, dtype }) => `${dtype}${shape.join("x")}`).join()
+      const known = programs.get(key)
+      if (known) return known
+      const built = build(specs)
+      programs.set(key, built)
+      return built
+    }
+    const call = (...args: Args): Result => {
+      this.#check()
+      const { program, rebuild } = lookup(args.map(({ shape, dtype }) => ({ shape, dtype })))
+      return rebuild(program.run(this.#storages(args), owner))
+    }
+    return Object.assign(call, {
+      explain: (...args: Args): Explanation => {
+        const { program } = lookup(args.map(({ shape, dtype }) => ({ shape, dtype })))
+        return { launches: program.launches, kernels: program.kernels, workspaceBytes: program.workspaceBytes }
+      },
+      dispose: () => {
+        for (const { program } of programs.values()) program.dispose()
+        programs.clear()
+      },
+    })
+  }
+
+  /** Runs what is needed to give `tensors` memory, all in one program. */
+  realize(tensors: readonly Tensor[]): void {
+    this.#storages(tensors)
+  }
+
+  /** Copies a tensor to the host. Waits for the GPU without burning a core. */
+  async read(tensor: Tensor): Promise<HostArray> {
+    const [array] = await this.readAll([tensor])
+    return array!
+  }
+
+  /** Copies several tensors to the host with one wait. */
+  async readAll(tensors: readonly Tensor[]): Promise<readonly HostArray[]> {
+    this.#check()
+    const storages = this.#storages(tensors)
+    const offsets: number[] = []
+    let total = 0
+    for (const { bytes } of storages) {
+      offsets.push(total)
+      total += Math.ceil(bytes / 16) * 16
+    }
+    const staging = this.device.createBuffer({ size: Math.max(16, total), usage: 0x0001 | 0x0008 }) // MAP_READ | COPY_DST
+    try {
+      const encoder = this.device.createCommandEncoder()
+      storages.forEach(({ buffer, offset, bytes }, i) =>
+        encoder.copyBufferToBuffer(buffer, offset, staging, offsets[i]!, bytes),
+      )
+      this.device.queue.submit([encoder.finish()])
+      await settle(staging.mapAsync(1)).catch((cause: unknown) => {
+        throw this.#failure ?? new DeviceLostError("read", "the GPU gave no answer", { cause })
+      })
+      this.#check()
+      const mapped = staging.getMappedRange()
+      return tensors.map(({ dtype, size }, i) =>
+        hostArray(dtype, mapped.slice(offsets[i]!, offsets[i]! + size * elementBytes)),
+      )
+    } finally {
+      staging.destroy()
+    }
+  }
+
+  /** Waits until everything submitted so far has run. Throws what went wrong meanwhile. */
+  async sync(): Promise<void> {
+    await settle(this.device.queue.onSubmittedWorkDone())
+    this.#check()
+  }
+
+  /** What the GPU's memory is used for, in bytes. */
+  memory(): MemoryReport {
+    return this.#pool.report()
+  }
+
+  /** Overwrites `tensor`'s memory with `data`. */
+  write(tensor: Tensor, data: HostArray): void {
+    if (data.length !== tensor.size || dtypeOf(data) !== tensor.dtype)
+      throw new ShapeError("write", `${data.length} × ${dtypeOf(data)} do not fit ${tensor.size} × ${tensor.dtype}`)
+    const [storage] = this.#storages([tensor])
+    this.device.queue.writeBuffer(storage!.buffer, storage!.offset, data)
+  }
+
+  /** Sets every element of `tensor`'s memory to zero. */
+  clear(tensor: Tensor): void {
+    const [storage] = this.#storages([tensor])
+    const encoder = this.device.createCommandEncoder()
+    encoder.clearBuffer(storage!.buffer, storage!.offset, storage!.bytes)
+    this.device.queue.submit([encoder.finish()])
+  }
+
+  /** Adds `value` to `target` where it lies: at once, or, inside a compiled function, in its place in the program. */
+  accumulate(target: Tensor, value: Tensor): void {
+    this.effect(target.derive({ kind: "accumulate" }, [target, value], target.shape))
+  }
+
+  /** Runs an in-place operation for its effect. For the library's own operations. */
+  effect(tensor: Tensor): void {
+    if (this.#trace) this.#trace.effects.push(tensor.value.node)
+    else this.#program([], [tensor.value.node], []).run([], "effect")
+  }
+
+  /** A tensor over memory that exists. */
+  wrap(storage: Storage, shape: Shape, dtype: DType): Tensor {
+    const node = new Node({ kind: "leaf" }, [], [{ shape, dtype }])
+    node.storages = [storage]
+    this.#watch(node, storage)
+    return new Tensor(this, { node, output: 0 })
+  }
+
+  /** Fresh memory of `bytes`, contents undefined. */
+  allocate(bytes: number, owner: string): Storage {
+    return this.#allocate(bytes, owner)
+  }
+
+  /** Gives pooled buffers and the workspace back to the driver; live tensors stay. */
+  trim(): void {
+    this.#workspace.release()
+    this.#pool.trim()
+  }
+
+  /** Ends the device. Every tensor on it is gone. */
+  destroy(): void {
+    this.#closed = true
+    this.#failure = new DeviceLostError("gpu", "the device was destroyed")
+    this.device.destroy()
+  }
+
+  #allocate(bytes: number, owner: string): Storage {
+    const padded = Math.max(16, Math.ceil(bytes / 16) * 16)
+    return new Storage(this.#pool.acquire(padded, owner), 0, padded, { pool: this.#pool, owner })
+  }
+
+  #program(outputs: readonly Value[], effects: readonly Node[], inputs: readonly Node[]): Program {
+    const context = {
+      device: this.device,
+      pool: this.#pool,
+      pipelines: this.#pipelines,
+      workspace: this.#workspace,
+    }
+    return new Program(context, lower(outputs, effects, inputs, this.traits))
+  }
+
+  #traced<A>(run: () => A): { readonly result: A; readonly effects: readonly Node[] } {
+    if (this.#trace) throw new TensorError("compile", "a compiled function may not be traced inside another")
+    const trace: Trace = { effects: [] }
+    this.#trace = trace
+    try {
+      return { result: run(), effects: trace.effects }
+    } finally {
+      this.#trace = undefined
+    }
+  }
+
+  #storages(tensors: readonly Tensor[]): readonly Storage[] {
+    const pending = tensors.filter(({ value }) => !value.node.storages)
+    if (pending.length > 0) {
+      if (this.#trace) throw new TensorError("read", "a value is not known yet while a function is being traced")
+      const program = this.#program(pending.map(({ value }) => value), [], [])
+      program.run([], "tensor").forEach((storage, i) => {
+        const { node, output } = pending[i]!.value
+        this.#computed(node, output, storage)
+      })
+      program.dispose()
+    }
+    return tensors.map(({ value }) => {
+      const storage = value.node.storages?.[value.output] ?? this.#partial.get(value.node)?.[value.output]
+      if (!storage || storage.released) throw new TensorError("read", "the tensor's memory was disposed of")
+      return storage
+    })
+  }
+
+  /** Outputs computed so far of nodes with several outputs. */
+  readonly #partial = new WeakMap<Node, Storage[]>()
+
+  #computed(node: Node, output: number, storage: Storage): void {
+    this.#watch(node, storage)
+    const all = this.#partial.get(node) ?? []
+    all[output] = storage
+    this.#partial.set(node, all)
+    if (node.specs.every((_, i) => all[i])) node.storages = all
+  }
+
+  /** Memory of a forgotten tensor comes back; storage that several tensors share follows the first of them. */
+  #watch(node: Node, storage: Storage): void {
+    if (this.#watched.has(storage)) return
+    this.#watched.add(storage)
+    this.#finalizer.register(node, storage)
+  }
+  readonly #watched = new WeakSet<Storage>()
+
+  /** Throws what the device reported since the last check. A lost device stays lost. */
+  #check(): void {
+    const failure = this.#failure
+    if (!failure) return
+    if (!(failure instanceof DeviceLostError)) this.#failure = undefined
+    throw failure
+  }
+}
+
+export interface Explanation {
+  /** Kernel launches of one call. */
+  readonly launches: number
+  readonly kernels: readonly string[]
+  /** Bytes of intermediates after planning. */
+  readonly workspaceBytes: number
+}
+
+export interface Compiled<Args extends readonly Tensor[], Result> {
+  (...inputs: Args): Result
+  /** The kernels that a call with these inputs launches. */
+  readonly explain: (...inputs: Args) => Explanation
+  /** Drops the recorded programs. */
+  readonly dispose: () => void
+}
+
+const listOutputs = (outputs: Outputs): readonly Tensor[] =>
+  outputs instanceof Tensor ? [outputs] : Object.values(outputs)
+
+const rebuildOutputs = <Result extends Outputs>(shape: Result, tensors: readonly Tensor[]): Result => {
+  if (shape instanceof Tensor) return tensors[0] as unknown as Result
+  if (Array.isArray(shape)) return tensors as unknown as Result
+  return Object.fromEntries(Object.keys(shape).map((key, i) => [key, tensors[i]!])) as unknown as Result
+}

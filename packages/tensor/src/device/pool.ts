@@ -1,0 +1,89 @@
+import { OutOfMemoryError } from "../errors.ts"
+
+/** Bytes on the GPU, exact to the byte that was asked of the driver. */
+export interface MemoryReport {
+  /** Held by live tensors and by the shared workspace of compiled programs. */
+  readonly inUse: number
+  /** Kept for reuse. */
+  readonly pooled: number
+  /** Largest value of `inUse + pooled` so far. */
+  readonly peak: number
+  /** `inUse` by what it is for. */
+  readonly byOwner: Readonly<Record<string, number>>
+}
+
+const usage = 0x0004 | 0x0008 | 0x0080 // COPY_SRC | COPY_DST | STORAGE
+
+/** Sizes grow in eighths of a power of two: at most 12.5 % is lost, and few distinct sizes exist. */
+const sizeClass = (bytes: number): number => {
+  if (bytes <= 256) return 256
+  const step = 2 ** Math.max(8, Math.floor(Math.log2(bytes - 1)) - 2)
+  return Math.ceil(bytes / step) * step
+}
+
+/** The one allocator of GPU buffers. Freed buffers wait here for the next request of their size class. */
+export class BufferPool {
+  readonly #device: GPUDevice
+  readonly #limit: number
+  readonly #free = new Map<number, GPUBuffer[]>()
+  readonly #owners = new Map<string, number>()
+  #inUse = 0
+  #pooled = 0
+  #peak = 0
+
+  constructor(device: GPUDevice, limit: number) {
+    this.#device = device
+    this.#limit = limit
+  }
+
+  /** A storage buffer of at least `bytes`. Contents are undefined. Throws {@link OutOfMemoryError}. */
+  acquire(bytes: number, owner: string): GPUBuffer {
+    const size = sizeClass(bytes)
+    const reused = this.#free.get(size)?.pop()
+    if (reused) this.#pooled -= size
+    const buffer = reused ?? this.#create(size, owner)
+    this.#account(owner, size)
+    return buffer
+  }
+
+  release(buffer: GPUBuffer, owner: string): void {
+    this.#account(owner, -buffer.size)
+    this.#pooled += buffer.size
+    const list = this.#free.get(buffer.size)
+    if (list) list.push(buffer)
+    else this.#free.set(buffer.size, [buffer])
+  }
+
+  /** Gives pooled buffers back to the driver. */
+  trim(): void {
+    for (const list of this.#free.values()) for (const buffer of list) buffer.destroy()
+    this.#free.clear()
+    this.#pooled = 0
+  }
+
+  report(): MemoryReport {
+    return { inUse: this.#inUse, pooled: this.#pooled, peak: this.#peak, byOwner: Object.fromEntries(this.#owners) }
+  }
+
+  #create(size: number, owner: string): GPUBuffer {
+    const { maxBufferSize } = this.#device.limits
+    if (size > maxBufferSize)
+      throw new OutOfMemoryError(owner, `a buffer of ${size} bytes exceeds the adapter's ${maxBufferSize}`)
+    if (this.#inUse + this.#pooled + size > this.#limit) this.trim()
+    if (this.#inUse + size > this.#limit)
+      throw new OutOfMemoryError(
+        owner,
+        `${size} bytes more than the ${this.#inUse} in use would pass the limit of ${this.#limit}`,
+      )
+    const buffer = this.#device.createBuffer({ size, usage })
+    this.#peak = Math.max(this.#peak, this.#inUse + this.#pooled + size)
+    return buffer
+  }
+
+  #account(owner: string, bytes: number): void {
+    this.#inUse += bytes
+    const held = (this.#owners.get(owner) ?? 0) + bytes
+    if (held === 0) this.#owners.delete(owner)
+    else this.#owners.set(owner, held)
+  }
+}

@@ -1,0 +1,25 @@
+import type { FusedOp } from "./fused-op.ts"
+import { Node, specOf } from "./node.ts"
+import { Tensor } from "./tensor.ts"
+
+/** Puts a fused operation on the graph and returns its outputs. */
+export const applyFused = <Attributes>(
+  op: FusedOp<Attributes>,
+  inputs: readonly Tensor[],
+  attributes: NoInfer<Attributes>,
+): readonly Tensor[] => {
+  const specs = op.infer(inputs.map((input) => specOf(input.value)), attributes)
+  const node = new Node(
+    { kind: "fused", op: op as unknown as FusedOp<never>, attributes },
+    inputs.map((input) => input.value),
+    specs,
+  )
+  return specs.map((_, output) => new Tensor(inputs[0]!.gpu, { node, output }))
+}
+
+/** {@link applyFused} for an operation with one output. */
+export const applyFusedOne = <Attributes>(
+  op: FusedOp<Attributes>,
+  inputs: readonly Tensor[],
+  attributes: NoInfer<Attributes>,
+): Tensor => applyFused(op, inputs, attributes)[0]!

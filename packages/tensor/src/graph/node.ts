@@ -1,0 +1,63 @@
+import type { Storage } from "../device/storage.ts"
+import type { DType, Shape } from "../dtype.ts"
+import type { MapName } from "../ops/table.ts"
+import type { FusedOp } from "./fused-op.ts"
+
+/** Shape and element type of one value. */
+export interface Spec {
+  readonly shape: Shape
+  readonly dtype: DType
+}
+
+/** What a node computes. The union is closed: the lowering handles each kind and no other. */
+export type Op =
+  /** Memory that already holds the value. */
+  | { readonly kind: "leaf" }
+  /** An argument of a compiled function. */
+  | { readonly kind: "input"; readonly index: number }
+  /** One number, wherever it is read. */
+  | { readonly kind: "constant"; readonly value: number }
+  /** An element-wise row of the operation table. */
+  | { readonly kind: "map"; readonly fn: MapName }
+  /** The same elements under another shape. */
+  | { readonly kind: "reshape" }
+  /** Element i of the output is read at Σ indexᵢ · strideᵢ: broadcasts and permutations. */
+  | { readonly kind: "strided"; readonly strides: readonly number[] }
+  /** Reduces the middle of [outer, length, inner]. */
+  | {
+      readonly kind: "reduce"
+      readonly fn: ReduceName
+      readonly outer: number
+      readonly length: number
+      readonly inner: number
+    }
+  /** A hand-written kernel. */
+  | { readonly kind: "fused"; readonly op: FusedOp<never>; readonly attributes: unknown }
+  /** target += value, in place. */
+  | { readonly kind: "accumulate" }
+
+export type ReduceName = "sum" | "max" | "min"
+
+/** One output of a node. */
+export interface Value {
+  readonly node: Node
+  readonly output: number
+}
+
+let created = 0
+
+/** A step of a computation that has not happened yet, or ({@link storages}) has. */
+export class Node {
+  /** Rises with creation: inputs always have smaller ids than their users. */
+  readonly id = created++
+  /** The memory of each output once it is there. */
+  storages: Storage[] | undefined
+
+  constructor(
+    readonly op: Op,
+    readonly inputs: readonly Value[],
+    readonly specs: readonly Spec[],
+  ) {}
+}
+
+export const specOf = (value: Value): Spec => value.node.specs[value.output]!

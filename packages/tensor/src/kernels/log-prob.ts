@@ -1,0 +1,158 @@
+import { showShape } from "../dtype.ts"
+import { ShapeError } from "../errors.ts"
+import { applyFused } from "../graph/apply.ts"
+import type { Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
+import type { Tensor } from "../graph/tensor.ts"
+import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
+import { matmulLaunch, type Epilogue, type Layout } from "./matmul-kernels.ts"
+
+export interface TokenLogProbOptions {
+  /** Divides the logits before log-softmax. */
+  readonly temperature: number
+}
+
+export interface TokenLogProbs {
+  /** log softmax(logits / temperature)[target], [N]. */
+  readonly logProbs: Tensor
+  /** Entropy of softmax(logits / temperature), [N] (nats). */
+  readonly entropy: Tensor
+}
+
+/** Bytes of logits that exist at one time. */
+const chunkBytes = 16 * 2 ** 20
+
+/** Rows per chunk: as many as fit, in multiples of 64 so that chunks start on aligned addresses. */
+const chunkRows = (rows: number, vocabulary: number): number =>
+  Math.min(rows, Math.max(64, Math.floor(chunkBytes / (vocabulary * 4 * 64)) * 64))
+
+const forward: Kernel = {
+  name: "token log-prob",
+  params: { rows: "u32", vocabulary: "u32", inverseTemperature: "f32" },
+  buffers: [reads("logits"), reads("targets", "i32"), writes("logProbs"), writes("entropy"), writes("lse")],
+  body: () => `${perItem(64, "p.rows")}
+  let at = i * p.vocabulary;
+  var top = -3.0e38;
+  for (var k = 0u; k < p.vocabulary; k++) { top = max(top, logits[at + k]); }
+  top *= p.inverseTemperature;
+  var total = 0.0; var energy = 0.0;
+  for (var block = 0u; block < p.vocabulary; block += 64u) {
+    var part = 0.0; var partEnergy = 0.0;
+    for (var k = block; k < min(block + 64u, p.vocabulary); k++) {
+      let z = logits[at + k] * p.inverseTemperature - top;
+      let e = exp(z);
+      part += e;
+      partEnergy = fma(e, z, partEnergy);
+    }
+    total += part; energy += partEnergy;
+  }
+  let norm = log(total);
+  logProbs[i] = logits[at + u32(targets[i])] * p.inverseTemperature - top - norm;
+  entropy[i] = norm - energy / total;
+  lse[i] = top + norm;
+}`,
+}
+
+/** Turns logits into their gradient where they lie. */
+const backward: Kernel = {
+  name: "token log-prob gradient",
+  params: { items: "u32", vocabulary: "u32", inverseTemperature: "f32" },
+  buffers: [
+    reads("targets", "i32"),
+    reads("lse"),
+    reads("entropy"),
+    reads("gradLogProb"),
+    reads("gradEntropy"),
+    writes("logits"),
+  ],
+  body: () => `${perItem(64, "p.items")}
+  let row = i / p.vocabulary;
+  let logP = logits[i] * p.inverseTemperature - lse[row];
+  let prob = exp(logP);
+  let hit = select(0.0, 1.0, u32(targets[row]) == i % p.vocabulary);
+  logits[i] = (gradLogProb[row] * (hit - prob) - gradEntropy[row] * prob * (logP + entropy[row])) * p.inverseTemperature;
+}`,
+}
+
+const product = (emit: Emitter, layout: Layout, epilogue: Epilogue, a: Operand, b: Operand, out: Operand): void => {
+  const [M, N] = out.spec.shape as [number, number]
+  const K = layout === "tn" ? a.spec.shape[0]! : a.spec.shape[1]!
+  const { kernel, params, grid } = matmulLaunch({ layout, epilogue, M, N, K }, emit.device)
+  emit.launch(kernel, [a, b, out], params, grid)
+}
+
+interface Attributes {
+  readonly temperature: number
+}
+
+/** Calls `visit` with the first row and number of rows of each chunk. */
+const eachChunk = (rows: number, vocabulary: number, visit: (start: number, count: number) => void): void => {
+  const chunk = chunkRows(rows, vocabulary)
+  for (let start = 0; start < rows; start += chunk) visit(start, Math.min(chunk, rows - start))
+}
+
+const logProbOp: FusedOp<Attributes> = {
+  name: "tokenLogProbs",
+  infer: ([hidden, head, targets]) => {
+    const rows = hidden!.shape[0]!
+    if (hidden!.shape[1] !== head!.shape[1] || targets!.shape[0] !== rows || targets!.dtype !== "i32")
+      throw new ShapeError(
+        "tokenLogProbs",
+        `hidden ${showShape(hidden!.shape)}, head ${showShape(head!.shape)} and ${targets!.dtype} targets ${showShape(targets!.shape)} must be [N, D], [V, D] and i32 [N]`,
+      )
+    const perRow = { shape: [rows], dtype: "f32" } as const
+    return [perRow, perRow, perRow]
+  },
+  lower: (emit, [hidden, head, targets], outputs, { temperature }) => {
+    const [vocabulary] = head!.spec.shape as [number]
+    eachChunk(hidden!.spec.shape[0]!, vocabulary, (start, count) => {
+      const logits = emit.scratch({ shape: [count, vocabulary], dtype: "f32" })
+      const part = (operand: Operand) => emit.rows(operand, start, count)
+      product(emit, "nt", "store", part(hidden!), head!, logits)
+      const operands = [logits, part(targets!), ...outputs.map(part)]
+      emit.launch(forward, operands, [count, vocabulary, 1 / temperature], gridFor(count, 64))
+    })
+  },
+  backward: ({ inputs, outputs: [, entropy, lse], grads: [gradLogProb, gradEntropy], attributes }) => {
+    const none = () => lse!.gpu.constant(0).broadcastTo(lse!.shape)
+    const operands = [...inputs, lse!, entropy!, gradLogProb ?? none(), gradEntropy ?? none()]
+    const [dHidden, dHead] = applyFused(gradientOp, operands, attributes)
+    return [dHidden, dHead, undefined]
+  },
+}
+
+const gradientOp: FusedOp<Attributes> = {
+  name: "tokenLogProbs gradient",
+  infer: ([hidden, head]) => [hidden!, head!],
+  lower: (emit, [hidden, head, ...perRow], [dHidden, dHead], { temperature }) => {
+    const [vocabulary] = head!.spec.shape as [number]
+    eachChunk(hidden!.spec.shape[0]!, vocabulary, (start, count) => {
+      const logits = emit.scratch({ shape: [count, vocabulary], dtype: "f32" })
+      const part = (operand: Operand) => emit.rows(operand, start, count)
+      product(emit, "nt", "store", part(hidden!), head!, logits)
+      const items = count * vocabulary
+      emit.launch(
+        backward,
+        [...perRow.map(part), logits],
+        [items, vocabulary, 1 / temperature],
+        gridFor(items, 64),
+      )
+      product(emit, "nn", "store", logits, head!, part(dHidden!))
+      product(emit, "tn", start === 0 ? "store" : "accumulate", logits, part(hidden!), dHead!)
+    })
+  },
+}
+
+/**
+ * log-probability of one target token per row, and the entropy of the whole distribution, without an N × V matrix: the
+ * language-model head, the softmax and the gather run over chunks of rows, and again in the backward pass.
+ * hidden: [N, D]; head: [V, D]; targets: i32 [N], 0 ≤ target < V. Exponentials are summed in blocks of 64, in order.
+ */
+export const tokenLogProbs = (
+  hidden: Tensor,
+  head: Tensor,
+  targets: Tensor,
+  { temperature }: TokenLogProbOptions,
+): TokenLogProbs => {
+  const [logProbs, entropy] = applyFused(logProbOp, [hidden, head, targets], { temperature })
+  return { logProbs: logProbs!, entropy: entropy! }
+}

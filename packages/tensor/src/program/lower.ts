@@ -1,0 +1,258 @@
+import { elementBytes, sizeOf } from "../dtype.ts"
+import type { Storage } from "../device/storage.ts"
+import type { DeviceTraits, Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
+import { Node, specOf, type Spec, type Value } from "../graph/node.ts"
+import { accumulateKernel } from "../kernels/accumulate.ts"
+import { baseOf, fuse, groupPointwise, reductionBlock } from "./fuse.ts"
+import { gridFor, type Grid, type Kernel } from "./kernel.ts"
+
+/** Memory of a program: a storage that exists, or bytes that the planner places. */
+export interface Cell {
+  readonly bytes: number
+  readonly storage?: Storage
+}
+
+/** The part of a cell that a launch binds. */
+export interface Binding {
+  readonly cell: Cell
+  readonly offset: number
+  readonly bytes: number
+}
+
+export interface Step {
+  readonly kernel: Kernel
+  readonly bindings: readonly Binding[]
+  readonly params: readonly number[]
+  readonly grid: Grid
+}
+
+export interface Lowered {
+  readonly steps: readonly Step[]
+  readonly inputs: readonly Cell[]
+  readonly outputs: readonly Cell[]
+}
+
+interface Region extends Operand {
+  readonly spec: Spec
+  readonly cell: Cell
+  /** Bytes from the start of the cell. */
+  readonly offset: number
+}
+
+const whole = (spec: Spec, cell: Cell): Region => ({ spec, cell, offset: 0 })
+
+const binding = (operand: Operand): Binding => {
+  const { cell, offset, spec } = operand as Region
+  return { cell, offset, bytes: planned(spec).bytes }
+}
+
+/** Turns a graph into launches: orders the nodes, fuses what is element-wise, and lets the fused operations emit. */
+export const lower = (
+  outputs: readonly Value[],
+  effects: readonly Node[],
+  inputs: readonly Node[],
+  device: DeviceTraits,
+): Lowered => new Lowering(outputs, effects, inputs, device).result
+
+class Lowering implements Emitter {
+  readonly result: Lowered
+  readonly #steps: Step[] = []
+  readonly #cells = new Map<Node, Cell[]>()
+  readonly #merged = new Map<Node, Node>()
+
+  constructor(
+    outputs: readonly Value[],
+    effects: readonly Node[],
+    inputs: readonly Node[],
+    readonly device: DeviceTraits,
+  ) {
+    const roots = [...outputs.map((value) => value.node), ...effects]
+    const nodes = schedule(roots)
+    const materialized = new Set(outputs.map((value) => baseOf(value).node))
+    const groups = groupPointwise(nodes, materialized)
+    this.#mergeAccumulations(nodes, materialized)
+    for (const node of inputs) this.#place(node, node.specs.map(planned))
+    for (const node of nodes) this.#lower(node, groups)
+    this.result = {
+      steps: this.#steps,
+      inputs: inputs.map((node) => this.#cells.get(node)![0]!),
+      outputs: outputs.map((value) => this.#region(value).cell),
+    }
+  }
+
+  launch(kernel: Kernel, operands: readonly Operand[], params: readonly number[], grid: Grid): void {
+    this.#steps.push({ kernel, bindings: operands.map(binding), params, grid })
+  }
+
+  scratch(spec: Spec): Operand {
+    return whole(spec, planned(spec))
+  }
+
+  rows(operand: Operand, start: number, count: number): Operand {
+    const { cell, offset, spec } = operand as Region
+    const rowElements = sizeOf(spec.shape.slice(1))
+    const region: Region = {
+      spec: { shape: [count, ...spec.shape.slice(1)], dtype: spec.dtype },
+      cell,
+      offset: offset + start * rowElements * elementBytes,
+    }
+    return region
+  }
+
+  /** `target += f(…)` becomes one launch when f can add to a target itself and nobody else wants its value. */
+  #mergeAccumulations(nodes: readonly Node[], materialized: ReadonlySet<Node>): void {
+    const uses = new Map<Node, number>()
+    for (const node of nodes)
+      for (const input of node.inputs) uses.set(input.node, (uses.get(input.node) ?? 0) + 1)
+    for (const node of nodes) {
+      if (node.op.kind !== "accumulate") continue
+      const source = node.inputs[1]!.node
+      const { op } = source
+      if (op.kind === "fused" && op.op.accumulating && uses.get(source) === 1 && !materialized.has(source))
+        this.#merged.set(source, node)
+    }
+  }
+
+  #lower(node: Node, groups: ReadonlyMap<Node, Node>): void {
+    if (this.#cells.has(node)) return
+    if (node.storages) return this.#place(node, node.storages.map((storage) => ({ bytes: storage.bytes, storage })))
+    const { op } = node
+    switch (op.kind) {
+      case "reshape":
+        return
+      case "constant":
+      case "map":
+      case "strided":
+        if (groups.get(node) === node) this.#pointwise(node, groups)
+        return
+      case "reduce":
+        return this.#reduce(node, groups)
+      case "accumulate":
+        return this.#accumulate(node)
+      case "fused":
+        if (!this.#merged.has(node)) this.#fused(node, op.op as unknown as FusedOp<unknown>, op.attributes, node.inputs)
+        return
+      case "leaf":
+      case "input":
+        throw new Error(`${op.kind} without memory: a tensor was disposed of, or belongs to another compiled function`)
+      default:
+        return op satisfies never
+    }
+  }
+
+  #pointwise(node: Node, groups: ReadonlyMap<Node, Node>): void {
+    const { kernel, leaves, params, items } = fuse(node, groups)
+    const out = this.#allocate(node)
+    const [count, ...rest] = params
+    const operands = [...leaves.map((leaf) => this.#region(leaf)), out]
+    this.launch(kernel, operands, [count!, 0, 1, 1, ...rest], gridFor(items, 64))
+  }
+
+  #reduce(node: Node, groups: ReadonlyMap<Node, Node>): void {
+    if (node.op.kind !== "reduce") return
+    const { length, inner, fn } = node.op
+    const { kernel, leaves, params, items } = fuse(node, groups)
+    const out = this.#allocate(node)
+    const [count, ...rest] = params
+    const operands = leaves.map((leaf) => this.#region(leaf))
+    const blocks = Math.max(1, Math.ceil(length / reductionBlock))
+    if (blocks <= 8 || items >= 1024)
+      return this.launch(kernel, [...operands, out], [count!, length, inner, blocks, ...rest], gridFor(items, 64))
+    const parts = this.scratch({ shape: [items, blocks], dtype: "f32" })
+    this.launch(kernel, [...operands, parts], [count!, length, inner, 1, ...rest], gridFor(items * blocks, 64))
+    this.launch(blockCombine[fn], [parts, out], [items, blocks], gridFor(items, 64))
+  }
+
+  #accumulate(node: Node): void {
+    const [target, value] = node.inputs
+    const region = this.#region(target!)
+    this.#place(node, [region.cell])
+    const source = value!.node
+    if (this.#merged.get(source) === node && source.op.kind === "fused") {
+      const op = source.op.op as unknown as FusedOp<unknown>
+      const operands = [...source.inputs.map((input) => this.#region(input)), region]
+      op.lower(this, operands, [region], op.accumulating!(source.op.attributes))
+      return
+    }
+    const size = sizeOf(region.spec.shape)
+    this.launch(accumulateKernel, [this.#region(value!), region], [Math.ceil(size / 4)], gridFor(size, 256))
+  }
+
+  #fused(node: Node, op: FusedOp<unknown>, attributes: unknown, inputs: readonly Value[]): void {
+    const operands = inputs.map((input) => this.#region(input))
+    const inPlace = op.inPlace?.(attributes) ?? {}
+    const cells = node.specs.map((spec, i) => {
+      const over = inPlace[i]
+      return over === undefined ? planned(spec) : operands[over]!.cell
+    })
+    this.#place(node, cells)
+    op.lower(this, operands, node.specs.map((spec, i) => whole(spec, cells[i]!)), attributes)
+  }
+
+  #allocate(node: Node): Region {
+    const [spec] = node.specs
+    const cell = planned(spec!)
+    this.#place(node, [cell])
+    return whole(spec!, cell)
+  }
+
+  #place(node: Node, cells: Cell[]): void {
+    this.#cells.set(node, cells)
+  }
+
+  #region(value: Value): Region {
+    const base = baseOf(value)
+    const cell = this.#cells.get(base.node)?.[base.output]
+    if (!cell) throw new Error(`${base.node.op.kind} was not lowered before its use`)
+    return whole(specOf(value), cell)
+  }
+}
+
+const planned = (spec: Spec): Cell => ({ bytes: Math.max(16, Math.ceil((sizeOf(spec.shape) * elementBytes) / 16) * 16) })
+
+/** Sums (or compares) the per-block results of a reduction, in order. */
+const blockCombine = Object.fromEntries(
+  (["sum", "max", "min"] as const).map((fn) => {
+    const merge = fn === "sum" ? "total + parts[i * p.blocks + block]" : `${fn}(total, parts[i * p.blocks + block])`
+    const kernel: Kernel = {
+      name: `combine blocks: ${fn}`,
+      params: { items: "u32", blocks: "u32" },
+      buffers: [
+        { name: "parts", type: "f32", access: "read" },
+        { name: "out", type: "f32", access: "read_write" },
+      ],
+      body: () => `
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = (group.y * groups.x + group.x) * 64u + lane;
+  if (i >= p.items) { return; }
+  var total = f32(${fn === "sum" ? "0.0" : fn === "max" ? "-3.40282347e38" : "3.40282347e38"});
+  for (var block = 0u; block < p.blocks; block++) { total = ${merge}; }
+  out[i] = total;
+}`,
+    }
+    return [fn, kernel]
+  }),
+) as Record<"sum" | "max" | "min", Kernel>
+
+/**
+ * Every node that `roots` need, inputs before users, in order of creation: the order in which the program was written.
+ * Accumulations run as soon as what they add exists, so that its inputs need not be kept.
+ */
+const schedule = (roots: readonly Node[]): readonly Node[] => {
+  const seen = new Set<Node>()
+  const stack = [...roots]
+  while (stack.length > 0) {
+    const node = stack.pop()!
+    if (seen.has(node)) continue
+    seen.add(node)
+    if (!node.storages) for (const input of node.inputs) stack.push(input.node)
+  }
+  const nodes = [...seen].sort((a, b) => a.id - b.id)
+  const time = new Map<Node, number>()
+  nodes.forEach((node, i) => {
+    const ready = Math.max(-1, ...node.inputs.map((input) => time.get(input.node) ?? -1))
+    time.set(node, node.op.kind === "accumulate" ? ready + 1e-6 : Math.max(i, ready))
+  })
+  return nodes.sort((a, b) => time.get(a)! - time.get(b)! || a.id - b.id)
+}

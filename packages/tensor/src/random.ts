@@ -1,0 +1,64 @@
+/**
+ * Counter-based random numbers: PCG4D of M. Jarzynski and M. Olano, "Hash Functions for GPU Rendering" (JCGT 2020),
+ * the same on host and GPU. Four keys in, four words out; no state.
+ */
+export const pcg4d = (x: number, y: number, z: number, w: number): readonly [number, number, number, number] => {
+  const step = (v: number) => (Math.imul(v, 1664525) + 1013904223) >>> 0
+  let [a, b, c, d] = [step(x), step(y), step(z), step(w)]
+  const mix = () => {
+    a = (a + Math.imul(b, d)) >>> 0
+    b = (b + Math.imul(c, a)) >>> 0
+    c = (c + Math.imul(a, b)) >>> 0
+    d = (d + Math.imul(b, c)) >>> 0
+  }
+  mix()
+  a = (a ^ (a >>> 16)) >>> 0
+  b = (b ^ (b >>> 16)) >>> 0
+  c = (c ^ (c >>> 16)) >>> 0
+  d = (d ^ (d >>> 16)) >>> 0
+  mix()
+  return [a, b, c, d]
+}
+
+/** {@link pcg4d} in WGSL. */
+export const pcg4dWgsl = `
+fn pcg4d(key: vec4u) -> vec4u {
+  var v = key * 1664525u + 1013904223u;
+  v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
+  v ^= v >> vec4u(16u);
+  v.x += v.y * v.w; v.y += v.z * v.x; v.z += v.x * v.y; v.w += v.y * v.z;
+  return v;
+}`
+
+/** A word as a number in (0, 1): 24 bits, centred, so that neither end is reached. */
+const unit = (word: number): number => ((word >>> 8) + 0.5) / 2 ** 24
+
+export const uniformArray = (
+  count: number,
+  { seed, low = 0, high = 1 }: { readonly seed: number; readonly low?: number; readonly high?: number },
+): Float32Array<ArrayBuffer> => {
+  const out = new Float32Array(count)
+  for (let i = 0; i < count; i += 4) {
+    const words = pcg4d(seed >>> 0, Math.floor(seed / 2 ** 32), i / 4, 0)
+    for (let j = 0; j < 4 && i + j < count; j++) out[i + j] = low + (high - low) * unit(words[j]!)
+  }
+  return out
+}
+
+/** Box–Muller over {@link pcg4d}: four words make four normal deviates. */
+export const normalArray = (
+  count: number,
+  { seed, mean = 0, std = 1 }: { readonly seed: number; readonly mean?: number; readonly std?: number },
+): Float32Array<ArrayBuffer> => {
+  const out = new Float32Array(count)
+  for (let i = 0; i < count; i += 4) {
+    const words = pcg4d(seed >>> 0, Math.floor(seed / 2 ** 32), i / 4, 1)
+    for (let pair = 0; pair < 2; pair++) {
+      const radius = std * Math.sqrt(-2 * Math.log(unit(words[2 * pair]!)))
+      const angle = 2 * Math.PI * unit(words[2 * pair + 1]!)
+      out[i + 2 * pair] = mean + radius * Math.cos(angle)
+      if (i + 2 * pair + 1 < count) out[i + 2 * pair + 1] = mean + radius * Math.sin(angle)
+    }
+  }
+  return out
+}
