@@ -13,7 +13,11 @@ export async function bun(...args: string[]): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), "rlpt-bin-"))
   try {
     symlinkSync(process.execPath, join(folder, "bun"))
-    const env = { ...process.env, TURBO_TELEMETRY_DISABLED: "1", PATH: `${folder}${delimiter}${process.env["PATH"] ?? ""}` }
+    const env = {
+      ...process.env,
+      TURBO_TELEMETRY_DISABLED: "1",
+      PATH: `${folder}${delimiter}${process.env["PATH"] ?? ""}`,
+    }
     return await Bun.spawn([process.execPath, ...args], { cwd: ROOT, env, stdio: ["inherit", "inherit", "inherit"] })
       .exited
   } finally {

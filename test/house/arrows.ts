@@ -81,7 +81,7 @@ function wrongDependencies(root: string, pkg: Package, ours: ReadonlySet<string>
   const used = new Set(
     imports
       .map(({ specifier }) => specifier)
-      .filter((it) => !/^\./.test(it) && !isBuiltin(it))
+      .filter((it) => !it.startsWith(".") && !isBuiltin(it))
       .map(packageName),
   )
   const declared = new Set(Object.keys({ ...dependencies, ...peerDependencies, ...optionalDependencies }))
