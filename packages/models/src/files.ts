@@ -63,7 +63,7 @@ const directorySource = async (directory: string): Promise<FileSource> => {
   return {
     path,
     has: (file) => names.has(file),
-    read: async (file) => readFile(existing(file)),
+    read: async (file) => new Uint8Array(await readFile(existing(file))),
     open: async (file) => {
       const handle = await open(existing(file), "r")
       const { size } = await handle.stat()

@@ -149,7 +149,8 @@ export const writeSafetensors = (
 
 /** A float tensor's values as float32: exact for F32, F16 and BF16. Always a copy. Throws for integer tensors. */
 export const safetensorsToFloat32 = ({ dtype, data }: Omit<SafetensorsTensor, "shape">): Float32Array => {
-  const copy = data.slice().buffer
+  // Not `data.slice()`, which copies nothing if the bytes are Node's Buffer.
+  const copy = new Uint8Array(data).buffer
   switch (dtype) {
     case "F32":
       return new Float32Array(copy)

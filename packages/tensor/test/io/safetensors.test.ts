@@ -61,6 +61,12 @@ describe("a file of the Python package", () => {
     expect(tensor.data.buffer).toBe(shifted.buffer)
     expect(safetensorsToFloat32(tensor)[1]).toBe(-2.25)
   })
+
+  test("is read from Node's Buffer, as readFile gives it", () => {
+    const { tensors } = readSafetensors(Buffer.from(reference), "buffer")
+    expect([...safetensorsToFloat32(tensors.get("w.f32")!)]).toEqual([1.5, -2.25, Math.fround(3e-39), Infinity])
+    expect([...safetensorsToFloat32(tensors.get("a.f16")!)]).toEqual([0.0999755859375, -65504, 2 ** -24])
+  })
 })
 
 test("scalars, empty tensors and awkward names round-trip", () => {

@@ -1,0 +1,79 @@
+import { join } from "node:path"
+import { openDevice, readSafetensors, type Gpu } from "@rlpt/tensor"
+import { afterAll, beforeAll, describe, expect, test } from "vitest"
+import { exportModel, loadModel, ModelError } from "../src/index.ts"
+import { filesOf, fixtures, llamaFiles } from "./fixtures.ts"
+
+let gpu: Gpu
+beforeAll(async () => {
+  gpu = await openDevice()
+})
+afterAll(() => gpu.destroy())
+
+const json = (bytes: Uint8Array | undefined) => JSON.parse(new TextDecoder().decode(bytes))
+const tensorsOf = (bytes: Uint8Array | undefined) => readSafetensors(bytes!, "model.safetensors")
+
+describe("exportModel", () => {
+  test.each([
+    ["llama-gqa", "F32"],
+    ["llama-tied-bf16", "BF16"],
+  ] as const)("%s comes out byte for byte as it went in", async (name, dtype) => {
+    const files = llamaFiles(name)
+    const model = await loadModel(gpu, files)
+    const exported = await exportModel(model, { dtype })
+    expect(Object.keys(exported).sort()).toEqual(Object.keys(files).sort())
+    expect(tensorsOf(exported["model.safetensors"])).toEqual(tensorsOf(files["model.safetensors"]))
+    expect(json(exported["config.json"])).toEqual(json(files["config.json"]))
+    expect(exported["generation_config.json"]).toEqual(files["generation_config.json"])
+    model.dispose()
+  })
+
+  test("f32 is the default and keeps what f16 shards held", async () => {
+    const model = await loadModel(gpu, llamaFiles("llama-sharded-f16"))
+    const exported = await exportModel(model)
+    expect(json(exported["config.json"]).dtype).toBe("float32")
+    const again = await loadModel(gpu, exported)
+    for (const [name, tensor] of Object.entries(model.parameters)) {
+      expect(await again.parameters[name]!.data()).toEqual(await tensor.data())
+    }
+    model.dispose()
+    again.dispose()
+  })
+
+  test("hands the tokenizer's files through and writes a generation_config.json if there was none", async () => {
+    const { "generation_config.json": _, ...files } = llamaFiles("llama-gqa")
+    const config = { ...json(files["config.json"]), vocab_size: 400 }
+    const tokenizer = filesOf(join(fixtures, "byte-bpe"))
+    const model = await loadModel(
+      gpu,
+      { "config.json": new TextEncoder().encode(JSON.stringify(config)), ...tokenizer },
+      { fromScratch: { seed: 1 } },
+    )
+    const exported = await exportModel(model)
+    expect(exported).toMatchObject(tokenizer)
+    expect(json(exported["generation_config.json"])).toEqual({ bos_token_id: 1, eos_token_id: 2 })
+    model.dispose()
+  })
+
+  test("a critic is written as a token classifier and comes back with its head", async () => {
+    const base = await loadModel(gpu, llamaFiles("llama-gqa"), { head: "value" })
+    const head = Float32Array.from({ length: 16 }, (_, i) => i / 8)
+    const parameters = { ...base.parameters, "value.weight": gpu.tensor(head, [1, 16]) }
+    const exported = await exportModel(base, { parameters })
+    expect(json(exported["config.json"]).architectures).toEqual(["LlamaForTokenClassification"])
+    expect(tensorsOf(exported["model.safetensors"]).tensors.get("score.weight")!.shape).toEqual([1, 16])
+    const again = await loadModel(gpu, exported, { head: "value" })
+    expect(await again.parameters["value.weight"]!.data()).toEqual(head)
+    await expect(loadModel(gpu, exported)).rejects.toThrow(/tensor "lm_head\.weight" is missing/)
+    base.dispose()
+    again.dispose()
+  })
+
+  test("a broken model is not written", async () => {
+    const model = await loadModel(gpu, llamaFiles("llama-gqa"))
+    const parameters = { ...model.parameters, "norm.weight": gpu.full([16], NaN) }
+    await expect(exportModel(model, { parameters })).rejects.toThrow(ModelError)
+    await expect(exportModel(model, { parameters })).rejects.toThrow(/"model\.norm\.weight" holds NaN or infinity/)
+    model.dispose()
+  })
+})
