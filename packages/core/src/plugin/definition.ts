@@ -80,21 +80,25 @@ export interface Plugin<K extends PluginKind = PluginKind> {
 export type Settleable<A, R = never> = A | Promise<A> | Effect.Effect<A, unknown, R>
 
 /**
- * Runs code of either style. A throw, a rejection and a failure all arrive as failures; `signal` fires on interruption.
- * Synchronous code stays synchronous: nothing waits for a promise that nobody made.
+ * Runs code of any of these styles. A throw, a rejection and a failure all arrive as failures; `signal` fires when a
+ * promise is given up. Synchronous code stays synchronous: nothing waits for a promise that nobody made.
  */
 export const settle = <A, R = never>(
   evaluate: (signal: AbortSignal) => Settleable<A, R>,
 ): Effect.Effect<A, unknown, R> =>
-  Effect.gen(function* () {
-    const controller = new AbortController()
-    const value = yield* Effect.try({ try: () => evaluate(controller.signal), catch: (cause) => cause })
-    const awaited = Effect.isEffect(value)
-      ? (value as Effect.Effect<A, unknown, R>)
-      : Predicate.isPromiseLike(value)
-        ? Effect.tryPromise({ try: () => value as Promise<A>, catch: (cause) => cause })
-        : Effect.succeed(value)
-    return yield* Effect.onInterrupt(awaited, () => Effect.sync(() => controller.abort()))
+  Effect.callback<A, unknown, R>((resume, signal) => {
+    try {
+      const value = evaluate(signal)
+      if (Effect.isEffect(value)) resume(value as Effect.Effect<A, unknown, R>)
+      else if (Predicate.isPromiseLike(value)) {
+        value.then(
+          (settled) => resume(Effect.succeed(settled as A)),
+          (cause: unknown) => resume(Effect.fail(cause)),
+        )
+      } else resume(Effect.succeed(value))
+    } catch (cause) {
+      resume(Effect.fail(cause))
+    }
   })
 
 export interface PluginDefinition<K extends PluginKind, Options> {

@@ -57,7 +57,11 @@ const inspect = Effect.fnUntraced(function* (
   if (directory === undefined) return { is: "missing", package: name, reason: "" }
   const json = yield* Effect.result(Effect.tryPromise(() => readPackageJson(directory)))
   if (Result.isFailure(json)) {
-    return { is: "broken", package: name, reason: `its package.json cannot be read: ${causeMessage(json.failure.cause)}` }
+    return {
+      is: "broken",
+      package: name,
+      reason: `its package.json cannot be read: ${causeMessage(json.failure.cause)}`,
+    }
   }
   if (json.success.rlpt === undefined) return { is: "other", package: name, reason: "" }
   const manifest = yield* Effect.result(Schema.decodeUnknownEffect(Manifest, { errors: "all" })(json.success.rlpt))
@@ -105,7 +109,8 @@ export const discoverPlugins = Effect.fn("discoverPlugins")(function* (options: 
     .flatMap((finding) => (finding.is === "plugins" ? finding.plugins : []))
     .filter((plugin) => !taken.has(plugin.package) && !taken.has(`${plugin.kind} ${plugin.name}`))
 
-  const named = (is: Finding["is"]) => own.flatMap((finding) => (finding.is === is && "package" in finding ? [finding] : []))
+  const named = (is: Finding["is"]) =>
+    own.flatMap((finding) => (finding.is === is && "package" in finding ? [finding] : []))
   return {
     ...(project !== undefined && { project }),
     plugins: [...plugins, ...spare],

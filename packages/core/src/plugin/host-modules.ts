@@ -26,7 +26,7 @@ export const shareHostModules = async (directory: string): Promise<void> => {
   if (effect === undefined) return
   shared = true
   const core = await import("../index.ts")
-  await Bun.plugin({
+  Bun.plugin({
     name: "rlpt-host-modules",
     setup: (build) => {
       build.module("@rlpt/core", () => ({ exports: core, loader: "object" }))

@@ -13,7 +13,14 @@ import {
   type PluginServices,
 } from "./definition.ts"
 import type { PluginRegistry } from "./discovery.ts"
-import { BadPluginOptions, NotAPlugin, PluginApiMismatch, PluginLoadFailed, PluginNotFound, causeMessage } from "./errors.ts"
+import {
+  BadPluginOptions,
+  NotAPlugin,
+  PluginApiMismatch,
+  PluginLoadFailed,
+  PluginNotFound,
+  causeMessage,
+} from "./errors.ts"
 import type { PluginError } from "./errors.ts"
 import { shareHostModules } from "./host-modules.ts"
 import { showProblem } from "./options.ts"
@@ -122,11 +129,7 @@ export const openPlugin = Effect.fn("openPlugin")(function* <K extends PluginKin
   { plugin, kind, name, key }: LoadedPlugin<K>,
   options: unknown,
   context: PluginContext,
-): Effect.fn.Return<
-  PluginServices[K],
-  BadPluginOptions | PluginLoadFailed,
-  Scope.Scope | PluginRequirements[K]
-> {
+): Effect.fn.Return<PluginServices[K], BadPluginOptions | PluginLoadFailed, Scope.Scope | PluginRequirements[K]> {
   const open = yield* plugin.configure(options).pipe(
     Effect.mapError((found) => {
       const problems = found.map((problem) => showProblem(key, problem))

@@ -31,7 +31,10 @@ interface Wanted {
 const notFound = (registry: PluginRegistry, { kind, use, key }: Wanted) => {
   const looksLikePackage = use.startsWith("@") || use.includes("rlpt-")
   const ofKind = registry.plugins.filter((plugin) => plugin.kind === kind)
-  const suggestions = similarNames(use, ofKind.flatMap((plugin) => [plugin.name, plugin.package]))
+  const suggestions = similarNames(
+    use,
+    ofKind.flatMap((plugin) => [plugin.name, plugin.package]),
+  )
   const otherKind = registry.plugins.find((plugin) => plugin.name === use || plugin.package === use)
   const known = [...new Set(ofKind.map((plugin) => `"${plugin.name}"`))].join(", ")
   const clues = [

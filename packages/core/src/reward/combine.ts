@@ -1,4 +1,4 @@
-import { Cause, Effect, Fiber, Layer, Result, Schedule, Schema } from "effect"
+import { Cause, Data, Effect, Fiber, Layer, Result, Schedule, Schema } from "effect"
 import { causeMessage } from "../plugin/errors.ts"
 import { Reward, RewardError, type RewardInput, type Score } from "../ports/reward.ts"
 import type { RewardFunction } from "./define.ts"
@@ -32,10 +32,13 @@ export interface WeightedReward extends RewardSettings {
 
 const describe = (value: unknown) => (typeof value === "number" ? String(value) : `a value of type ${typeof value}`)
 
-const checked = (score: unknown): Effect.Effect<number | null, Error> =>
+/** Why an answer, or the lack of one, does not count. */
+class Unusable extends Data.TaggedError("Unusable")<{ readonly message: string }> {}
+
+const checked = (score: unknown): Effect.Effect<number | null, Unusable> =>
   score === null || Number.isFinite(score)
     ? Effect.succeed(score as number | null)
-    : Effect.fail(new Error(`it gave ${describe(score)} instead of a finite number or null`))
+    : Effect.fail(new Unusable({ message: `it gave ${describe(score)} instead of a finite number or null` }))
 
 /** Waits for `effect` without being held up by it: interrupted, it leaves at once even if `effect` cannot be. */
 const abandonable = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
@@ -49,7 +52,7 @@ const scoreOne = ({ reward, timeout, retries }: WeightedReward, input: RewardInp
     abandonable,
     Effect.timeoutOrElse({
       duration: timeout * 1000,
-      orElse: () => Effect.fail(new Error(`it gave no score within ${timeout} s`)),
+      orElse: () => Effect.fail(new Unusable({ message: `it gave no score within ${timeout} s` })),
     }),
     Effect.catchCause((cause) => Effect.fail(Cause.squash(cause))),
     Effect.retry({ times: retries, schedule: Schedule.exponential("100 millis") }),
@@ -66,16 +69,13 @@ const scoreAll = Effect.fnUntraced(function* (
 
   const results = yield* Effect.forEach(
     inputs,
-    (input) => {
-      const score = scoreOne(weighted, input)
-      return Effect.result(score).pipe(
-        Effect.flatMap((result) =>
-          onError === "fail" && Result.isFailure(result)
-            ? Effect.fail(failed(result.failure, ""))
-            : Effect.succeed(result),
-        ),
-      )
-    },
+    (input) =>
+      onError === "fail"
+        ? Effect.mapBoth(scoreOne(weighted, input), {
+            onFailure: (cause) => failed(cause, ""),
+            onSuccess: Result.succeed,
+          })
+        : Effect.result(scoreOne(weighted, input)),
     { concurrency },
   )
   const failures = results.filter(Result.isFailure)
@@ -101,7 +101,9 @@ export const combineRewards = Effect.fnUntraced(function* (
     return yield* new RewardError({ reward: twice, message })
   }
   const score = Effect.fn("Reward.score")(function* (inputs: ReadonlyArray<RewardInput>) {
-    const columns = yield* Effect.forEach(rewards, (weighted) => scoreAll(weighted, inputs), { concurrency: "unbounded" })
+    const columns = yield* Effect.forEach(rewards, (weighted) => scoreAll(weighted, inputs), {
+      concurrency: "unbounded",
+    })
     return inputs.map((_, row): Score => {
       const own = rewards.map(({ name, weight }, index) => ({ name, weight, score: columns[index]?.[row] ?? null }))
       const applicable = own.flatMap(({ weight, score }) => (score === null ? [] : [weight * score]))

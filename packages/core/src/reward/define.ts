@@ -10,7 +10,7 @@ export interface RewardFunction {
 
 export interface ScoreContext<Options> {
   readonly options: Options
-  /** Fires when the reward runs out of time or the run stops; hand it to `fetch`. */
+  /** Fires when a promise of this reward is given up, for lack of time or because the run stops; hand it to `fetch`. */
   readonly signal: AbortSignal
 }
 

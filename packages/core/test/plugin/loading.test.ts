@@ -154,7 +154,8 @@ describe("loadPlugin", () => {
           import { defineTask } from "@rlpt/core"
           export default defineTask({ name: "t", make: () => { throw new Error("no") } })`,
       })
-      const reason = (use: string) => Effect.map(Effect.flip(load(root, use)), ({ _tag, message }) => `${_tag} ${message}`)
+      const reason = (use: string) =>
+        Effect.map(Effect.flip(load(root, use)), ({ _tag, message }) => `${_tag} ${message}`)
       expect(yield* reason("./bare.ts")).toMatch(/^NotAPlugin .*defineReward\(.*it exports a value of type function/)
       expect(yield* reason("./none.ts")).toMatch(/^NotAPlugin .*it exports nothing/)
       expect(yield* reason("./task.ts")).toMatch(/^NotAPlugin .*exports the task "t", not a reward/)
@@ -215,7 +216,9 @@ describe("openPlugin", () => {
         "rewards[0].options.wieght: Expected no excess property",
       ])
       const none = yield* Effect.flip(score(root, "./plain.ts", { weight: 1 }))
-      expect(none).toMatchObject({ problems: [expect.stringContaining("rewards[0].options.weight: Expected no excess")] })
+      expect(none).toMatchObject({
+        problems: [expect.stringContaining("rewards[0].options.weight: Expected no excess")],
+      })
       expect(yield* Effect.flip(score(root, "./plain.ts", 5))).toMatchObject({
         problems: ["rewards[0].options: Expected object"],
       })

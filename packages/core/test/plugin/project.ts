@@ -43,7 +43,10 @@ export const installCore = (root: string): string => {
 }
 
 /** A project that depends on `dependencies`, with `files` and `@rlpt/core` in place. */
-export const project = (dependencies: ReadonlyArray<string>, files: Readonly<Record<string, string | object>>): string =>
+export const project = (
+  dependencies: ReadonlyArray<string>,
+  files: Readonly<Record<string, string | object>>,
+): string =>
   installCore(
     folder({
       "package.json": { name: "my-run", dependencies: Object.fromEntries(dependencies.map((name) => [name, "*"])) },

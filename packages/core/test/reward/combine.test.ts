@@ -23,9 +23,15 @@ const inputs: ReadonlyArray<RewardInput> = ["a", "bb", "ccc"].map((completion) =
 
 const weighted = (name: string, score: ScoreFunction, settings: Partial<RewardSettings> = {}) =>
   Effect.gen(function* () {
-    const loaded = { plugin: defineReward({ name, score }), kind: "reward", name, key: "rewards[0]", source: name } as const
+    const loaded = {
+      plugin: defineReward({ name, score }),
+      kind: "reward",
+      name,
+      key: "rewards[0]",
+      source: name,
+    } as const
     const reward = yield* openPlugin(loaded, undefined, { directory: "/", runDirectory: "/" })
-    return { name, reward, ...Schema.decodeSync(RewardSettings)(settings) }
+    return { name, reward, ...(yield* Schema.decodeEffect(RewardSettings)(settings)) }
   })
 
 const score = (...rewards: ReadonlyArray<ReturnType<typeof weighted>>) =>
@@ -83,9 +89,15 @@ describe("combineRewards", () => {
   )
 
   const bad: ReadonlyArray<[string, () => unknown, string]> = [
-    ["throws", () => { throw new Error("boom") }, "boom"],
+    [
+      "throws",
+      () => {
+        throw new Error("boom")
+      },
+      "boom",
+    ],
     ["rejects", () => Promise.reject(new Error("boom")), "boom"],
-    ["fails", () => Effect.fail(new Error("boom")), "boom"],
+    ["fails", () => Effect.fail("boom"), "boom"],
     ["dies", () => Effect.die(new Error("boom")), "boom"],
     ["gives NaN", () => NaN, "it gave NaN instead of a finite number or null"],
     ["gives Infinity", () => Infinity, "it gave Infinity instead of a finite number or null"],
@@ -98,9 +110,7 @@ describe("combineRewards", () => {
         const logged: Array<string> = []
         const logger = Logger.make(({ message }) => void logged.push(String(message)))
         const sometimes: ScoreFunction = ({ completion }) => (completion === "bb" ? (misbehave() as number) : 1)
-        const scores = yield* score(weighted("flaky", sometimes), byLength).pipe(
-          Effect.provide(Logger.layer([logger])),
-        )
+        const scores = yield* score(weighted("flaky", sometimes), byLength).pipe(Effect.provide(Logger.layer([logger])))
         expect(scores.map(({ rewards }) => rewards.flaky)).toEqual([1, null, 1])
         expect(scores.map(({ reward }) => reward)).toEqual([2, 2, 4])
         expect(logged).toEqual([`the reward "flaky" failed on 1 of 3 samples: ${reason}`])
@@ -193,7 +203,10 @@ describe("combineRewards", () => {
       expect(error.message).toBe(`two rewards are called "length"; give one of them another "name"`)
       const names = yield* Effect.scoped(
         Effect.gen(function* () {
-          return yield* Effect.provide(Effect.map(Reward, (reward) => reward.names), rewardLayer([yield* byLength]))
+          return yield* Effect.provide(
+            Effect.map(Reward, (reward) => reward.names),
+            rewardLayer([yield* byLength]),
+          )
         }),
       )
       expect(names).toEqual(["length"])
