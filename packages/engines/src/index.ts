@@ -1,1 +1,2 @@
 export * from "./run-directory/index.ts"
+export * from "./webgpu/index.ts"

@@ -120,6 +120,26 @@ const logProbOp: FusedOp<Attributes> = {
   },
 }
 
+/** The forward kernel alone, over logits that exist. */
+const rowsOp: FusedOp<Attributes> = {
+  name: "logProbsOf",
+  infer: ([logits]) => {
+    const perRow = { shape: [logits!.shape[0]!], dtype: "f32" } as const
+    return [perRow, perRow, perRow]
+  },
+  lower: (emit, [logits, targets], outputs, { temperature }) => {
+    const [rows, vocabulary] = logits!.spec.shape as [number, number]
+    emit.launch(forward, [logits!, targets!, ...outputs], [rows, vocabulary, 1 / temperature], gridFor(rows, 64))
+  },
+}
+
+/**
+ * log softmax(logits / temperature)[target] of each row, [N], from logits [N, V] and targets i32 [N]: the numbers of
+ * {@link tokenLogProbs} bit for bit, without gradient.
+ */
+export const logProbsOf = (logits: Tensor, targets: Tensor, { temperature }: TokenLogProbOptions): Tensor =>
+  applyFused(rowsOp, [logits, targets], { temperature })[0]!
+
 const gradientOp: FusedOp<Attributes> = {
   name: "tokenLogProbs gradient",
   infer: ([hidden, head]) => [hidden!, head!],

@@ -1,0 +1,91 @@
+import { Critic, EngineError, Policy, Reference, RolloutEngine, Tokenizer, TokenizerError } from "@rlpt/core"
+import { countParameters, loadModel, type LoadOptions, type Model, type ModelFiles, type ModelTokenizer } from "@rlpt/models"
+import type { AdamWOptions } from "@rlpt/tensor"
+import { Context, Effect, Layer } from "effect"
+import { attempt, GpuDevice } from "./device.ts"
+import { makeModelEngine } from "./model-engine.ts"
+import { makeRolloutEngine } from "./rollout-engine.ts"
+
+export interface PolicyOptions {
+  /** A Hugging Face directory, or its files in memory. */
+  readonly model: string | ModelFiles
+  /** Draws fresh weights for the directory's `config.json`. */
+  readonly fromScratch?: { readonly seed: number }
+  /** Absent: the model can be sampled from and scored, not trained. */
+  readonly optimizer?: AdamWOptions
+  /** Completions decoded side by side. Default 256. */
+  readonly rolloutBatchSize?: number
+}
+
+/** Facts about the policy that people want to see. */
+export class PolicyInfo extends Context.Service<
+  PolicyInfo,
+  { readonly parameters: number; readonly contextLength: number; readonly model: Model }
+>()("@rlpt/engines/PolicyInfo") {}
+
+/** The policy: one set of weights, trained by {@link Policy} and sampled from by {@link RolloutEngine}. */
+export const policyLayer = (
+  options: PolicyOptions,
+): Layer.Layer<Policy | RolloutEngine | Tokenizer | PolicyInfo, EngineError, GpuDevice> =>
+  Layer.effectContext(
+    Effect.gen(function* () {
+      const gpu = yield* GpuDevice
+      const { model: source, fromScratch, optimizer, rolloutBatchSize = 256 } = options
+      const model = yield* load(source, fromScratch ? { fromScratch } : {})
+      const { tokenizer } = model
+      if (!tokenizer)
+        return yield* new EngineError({ message: `${named(source)}: has no tokenizer.json, and prompts are text` })
+      return Context.empty().pipe(
+        Context.add(Policy, makeModelEngine(gpu, model, optimizer)),
+        Context.add(RolloutEngine, makeRolloutEngine(gpu, model, tokenizer, { rolloutBatchSize })),
+        Context.add(Tokenizer, tokenizerService(tokenizer)),
+        Context.add(PolicyInfo, {
+          parameters: countParameters(model.decoder.specs),
+          contextLength: model.config.maxPositionEmbeddings,
+          model,
+        }),
+      )
+    }),
+  )
+
+/** A frozen copy of a model, to measure KL against. */
+export const referenceLayer = (source: string | ModelFiles): Layer.Layer<Reference, EngineError, GpuDevice> =>
+  Layer.effect(
+    Reference,
+    Effect.gen(function* () {
+      const gpu = yield* GpuDevice
+      return makeModelEngine(gpu, yield* load(source))
+    }),
+  )
+
+/** A critic: the model with a value head, which starts at zero. */
+export const criticLayer = (
+  source: string | ModelFiles,
+  optimizer: AdamWOptions,
+): Layer.Layer<Critic, EngineError, GpuDevice> =>
+  Layer.effect(
+    Critic,
+    Effect.gen(function* () {
+      const gpu = yield* GpuDevice
+      return makeModelEngine(gpu, yield* load(source, { head: "value" }), optimizer)
+    }),
+  )
+
+const load = (source: string | ModelFiles, options: LoadOptions = {}) =>
+  Effect.gen(function* () {
+    const gpu = yield* GpuDevice
+    return yield* attempt("cannot load the model", () => loadModel(gpu, source, options))
+  })
+
+const named = (source: string | ModelFiles): string => (typeof source === "string" ? source : "the model")
+
+const tokenizerService = (tokenizer: ModelTokenizer): Tokenizer["Service"] => ({
+  encode: (text) =>
+    Effect.try({
+      try: () => tokenizer.encode(text),
+      catch: (cause) => new TokenizerError({ message: cause instanceof Error ? cause.message : String(cause), cause }),
+    }),
+  decode: tokenizer.decode,
+  endOfText: tokenizer.endOfText,
+  vocabularySize: tokenizer.vocabularySize,
+})
