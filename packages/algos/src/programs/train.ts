@@ -1,5 +1,4 @@
 import {
-  CheckpointStore,
   type LabelledTrajectory,
   type LossReport,
   type Metrics,
