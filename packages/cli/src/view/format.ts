@@ -31,6 +31,10 @@ export const formatCount = (count: number): string => {
   return count >= 1e5 ? `${formatNumber(count / 1e6)} M` : grouped(count, 0)
 }
 
+/** Bytes in the binary unit that fits: 4 GiB, 128 MiB. */
+export const formatBytes = (bytes: number): string =>
+  bytes >= 2 ** 30 ? `${Number((bytes / 2 ** 30).toFixed(1))} GiB` : `${Math.round(bytes / 2 ** 20)} MiB`
+
 /** `share` (0 … 1) of `width` columns filled. */
 export const progressBar = (share: number, width: number): string => {
   const filled = Math.round(Math.min(1, Math.max(0, share)) * width)

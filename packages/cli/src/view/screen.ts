@@ -1,7 +1,7 @@
-import { Effect } from "effect"
+import { Context, Effect, Logger } from "effect"
 
-/** Where a run shows itself: lines that stay, and below them one line that is written over and over. */
-export interface Screen {
+/** Where a command shows itself: lines that stay, and below them one line that is written over and over. */
+export interface ScreenService {
   /** Columns of the terminal; nothing if the output is a file or a pipe. */
   readonly columns: () => number | undefined
   /** Whether text may carry colours. */
@@ -31,7 +31,7 @@ export interface ScreenOptions {
 
 const eraseLine = "\r\u001b[2K"
 
-export const makeScreen = ({ output, errorOutput, noColor, term }: ScreenOptions): Screen => {
+export const makeScreen = ({ output, errorOutput, noColor, term }: ScreenOptions): ScreenService => {
   const isTerminal = output.isTTY === true && term !== "dumb"
   let lastLine = ""
 
@@ -57,16 +57,26 @@ export const makeScreen = ({ output, errorOutput, noColor, term }: ScreenOptions
   }
 }
 
-/** The screen of this process. */
-export const processScreen = (): Screen =>
-  makeScreen({
-    output: process.stdout,
-    errorOutput: process.stderr,
-    noColor: process.env["NO_COLOR"],
-    term: process.env["TERM"],
+/** The screen of the command; by default the terminal of this process. */
+export const Screen: Context.Reference<ScreenService> = Context.Reference("rlpt/Screen", {
+  defaultValue: () =>
+    makeScreen({
+      output: process.stdout,
+      errorOutput: process.stderr,
+      noColor: process.env["NO_COLOR"],
+      term: process.env["TERM"],
+    }),
+})
+
+/** Warnings and notes of the libraries, as lines of `screen`. */
+export const screenLogger = (screen: ScreenService) =>
+  Logger.make<unknown, void>(({ logLevel, message }) => {
+    const text = [message].flat().map(String).join(" ")
+    const label = logLevel === "Warn" ? yellow(screen, "warning:") : logLevel === "Error" ? red(screen, "error:") : undefined
+    Effect.runSync(screen.warn(label === undefined ? text : `${label} ${text}`))
   })
 
-const style = (code: number) => (screen: Pick<Screen, "colors">, text: string) =>
+const style = (code: number) => (screen: Pick<ScreenService, "colors">, text: string) =>
   screen.colors ? `\u001b[${code}m${text}\u001b[0m` : text
 
 export const bold = style(1)

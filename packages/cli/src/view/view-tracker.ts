@@ -1,6 +1,6 @@
 import { Clock, Effect, Ref } from "effect"
 import type { Metrics, Sample, Tracker } from "@rlpt/core"
-import { dim, type Screen } from "./screen.ts"
+import { dim, type ScreenService } from "./screen.ts"
 import { fit, headline, sampleLine, stepLine } from "./step-line.ts"
 
 interface State {
@@ -21,7 +21,7 @@ const newestWeight = 0.3
  * Shows a run as it goes. On a terminal one line tells the step at hand, and steps with a sample or an evaluation stay
  * above it; elsewhere each step is a line.
  */
-export const viewTracker = Effect.fnUntraced(function* (screen: Screen, maxSteps: number) {
+export const viewTracker = Effect.fnUntraced(function* (screen: ScreenService, maxSteps: number) {
   const state = yield* Ref.make<State>({
     metrics: {},
     sample: undefined,

@@ -1,0 +1,112 @@
+import { Effect, FileSystem, Option, Path, Result } from "effect"
+import { Command } from "effect/cli"
+import { pluginApi } from "@rlpt/core"
+import { GpuDevice } from "@rlpt/engines"
+import { adapterName, softwareWarning } from "../adapter.ts"
+import { loadTrainConfig } from "../config/load.ts"
+import { findConfigFile } from "../config/read.ts"
+import { pluginRegistry, preparePlugins } from "../configured-plugins.ts"
+import { CliFailure } from "../failure.ts"
+import { modelDirectory } from "../model-directory.ts"
+import { formatBytes } from "../view/format.ts"
+import { bold, green, red, Screen, yellow } from "../view/screen.ts"
+import { version } from "../version.ts"
+import * as flags from "./flags.ts"
+
+/** What was found out about one thing: facts, and warnings that nothing fails by. A failure is a problem. */
+interface Finding {
+  readonly facts: ReadonlyArray<string>
+  readonly warnings?: ReadonlyArray<string>
+}
+
+interface Described {
+  readonly message: string
+}
+
+export const doctorCommand = Command.make(
+  "doctor",
+  { config: flags.config, adapter: flags.adapter },
+  Effect.fn(function* ({ adapter, config }) {
+    const screen = yield* Screen
+    const checks: Readonly<Record<string, Effect.Effect<Finding, Described, FileSystem.FileSystem | Path.Path>>> = {
+      runtime: checkRuntime,
+      adapter: checkAdapter.pipe(Effect.provide(GpuDevice.layer({ adapter }))),
+      plugins: checkPlugins,
+      project: checkProject(Option.getOrUndefined(config)),
+    }
+    let problems = 0
+    for (const [name, check] of Object.entries(checks)) {
+      const result = yield* Effect.result(check)
+      const { facts, warnings = [] } = Result.getOrElse(result, (error): Finding => ({ facts: [error.message] }))
+      const failed = Result.isFailure(result)
+      const mark = failed ? red(screen, "✗") : warnings.length > 0 ? yellow(screen, "!") : green(screen, "✓")
+      const lines = [...facts, ...warnings.map((warning) => yellow(screen, warning))].join("\n").split("\n")
+      yield* screen.print(`${mark} ${bold(screen, name.padEnd(8))} ${lines.join(`\n${" ".repeat(11)}`)}`)
+      if (failed) problems++
+    }
+    if (problems > 0) {
+      return yield* new CliFailure({ message: problems === 1 ? "one thing to mend, see ✗ above" : `${problems} things to mend, see ✗ above` })
+    }
+  }),
+).pipe(
+  Command.withDescription("Check this machine and this project, and say how to mend what is wrong"),
+  Command.withExamples([
+    { command: "rlpt doctor", description: "Check everything that rlpt train would use here" },
+    { command: "rlpt doctor --adapter swiftshader", description: "Try one adapter" },
+  ]),
+)
+
+const checkRuntime: Effect.Effect<Finding> = Effect.sync(() => ({
+  facts: [`rlpt ${version}, Bun ${process.versions.bun}, ${process.platform} ${process.arch}`],
+}))
+
+/** Opens the adapter and lets it compute something. */
+const checkAdapter = Effect.gen(function* () {
+  const gpu = yield* GpuDevice
+  const { adapter: info, device: { limits } } = gpu
+  const sum = yield* Effect.tryPromise({
+    try: () => gpu.tensor([1, 2]).sum().item(),
+    catch: (cause) => new CliFailure({ message: `${adapterName(info)} cannot compute: ${String(cause)}` }),
+  })
+  if (sum !== 3) return yield* new CliFailure({ message: `${adapterName(info)} computes 1 + 2 = ${sum}: update its driver` })
+  const warning = softwareWarning(info)
+  return {
+    facts: [
+      adapterName(info),
+      `buffers up to ${formatBytes(limits.maxBufferSize)}, bindings up to ${formatBytes(limits.maxStorageBufferBindingSize)}`,
+      info.subgroupMaxSize > 0 ? `subgroups of ${info.subgroupMinSize} to ${info.subgroupMaxSize}` : "no subgroups",
+    ],
+    warnings: warning === undefined ? [] : [warning],
+  } satisfies Finding
+})
+
+const checkPlugins = Effect.gen(function* () {
+  const path = yield* Path.Path
+  const { broken, missing, plugins } = yield* pluginRegistry(path.resolve())
+  const old = plugins.filter(({ api }) => api !== pluginApi)
+  return {
+    facts: [`${plugins.length} found (rlpt plugins list)`],
+    warnings: [
+      ...old.map(({ api, package: name }) => `${name} is for plugin API ${api}, this rlpt has ${pluginApi}: update one of them`),
+      ...[...broken].map(([name, reason]) => `${name} cannot be used: ${reason}`),
+      ...[...missing].map((name) => `${name} is not installed: run bun install`),
+    ],
+  } satisfies Finding
+})
+
+/** Everything that `rlpt train` checks before it starts. */
+const checkProject = Effect.fnUntraced(function* (file: string | undefined) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const directory = path.resolve()
+  const { config, origin } = yield* loadTrainConfig({ directory, file, set: [] })
+  yield* preparePlugins(yield* pluginRegistry(config.root), { config, origin })
+  const model = yield* modelDirectory({ model: config.model, root: config.root, origin: origin(["model"]) })
+  yield* fs.access(directory, { writable: true }).pipe(
+    Effect.mapError(() => new CliFailure({ message: `${directory} cannot be written: runs have no place here` })),
+  )
+  const found = file ?? (yield* findConfigFile(directory))
+  return {
+    facts: [found === undefined ? "no rlpt.config.* here: rlpt train takes its defaults" : `${found} is valid`, `model ${model}`],
+  } satisfies Finding
+})

@@ -1,0 +1,67 @@
+import { Effect, Layer } from "effect"
+import { CheckpointStore, combineRewards, combineTrackers, openPlugin, Reward, Task, Tracker } from "@rlpt/core"
+import type { PluginContext, PluginKind } from "@rlpt/core"
+import { criticLayer, GpuDevice, policyLayer, referenceLayer, type RunDirectory } from "@rlpt/engines"
+import type { AdamWOptions } from "@rlpt/tensor"
+import type { SftConfig, TrainConfig } from "./config/schema.ts"
+import type { Prepared, PreparedPlugins } from "./configured-plugins.ts"
+import { Screen } from "./view/screen.ts"
+import { viewTracker } from "./view/view-tracker.ts"
+
+/** The one place where a configuration becomes the services that programs run on. */
+
+const open = <K extends PluginKind>({ loaded, options }: Prepared<K>, context: PluginContext) =>
+  openPlugin(loaded, options, context)
+
+/** Where prompts come from and what scores the completions. */
+export const taskLayer = ({ rewards, task }: PreparedPlugins, context: PluginContext) => {
+  const openRewards = Effect.forEach(rewards, ({ name, settings, ...prepared }) =>
+    Effect.map(open(prepared, context), (reward) => ({ ...settings, name, reward })),
+  )
+  return Layer.mergeAll(
+    Layer.effect(Task, open(task, context)),
+    Layer.effect(Reward, Effect.flatMap(openRewards, combineRewards)),
+  )
+}
+
+/** Everything that a training program needs besides its models; all of it writes into `run`. */
+export const runLayer = (plugins: PreparedPlugins, run: RunDirectory, root: string, maxSteps: number) => {
+  const context: PluginContext = { directory: root, runDirectory: run.path }
+  const trackers = Effect.gen(function* () {
+    const view = yield* viewTracker(yield* Screen, maxSteps)
+    const configured = yield* Effect.forEach(plugins.trackers, (tracker) => open(tracker, context))
+    // The view comes last, so that what it shows is on disk.
+    return combineTrackers([run.tracker, ...configured, view])
+  })
+  return Layer.mergeAll(
+    taskLayer(plugins, context),
+    Layer.effect(CheckpointStore, open(plugins.checkpoint, context)),
+    Layer.effect(Tracker, trackers),
+  )
+}
+
+/** The models of `rlpt train`: the policy, and the reference and the critic if its algorithm has a use for them. */
+export const trainEngines = (config: TrainConfig, model: string) =>
+  Layer.mergeAll(
+    policyLayer({ model, optimizer: optimizer(config) }),
+    config.beta > 0 ? referenceLayer(model) : Layer.empty,
+    config.algorithm === "ppo" ? criticLayer(model, optimizer(config)) : Layer.empty,
+  ).pipe(Layer.provideMerge(GpuDevice.layer({ adapter: config.adapter })))
+
+/** The model of `rlpt sft`. */
+export const sftEngines = (config: SftConfig, model: string) =>
+  policyLayer({
+    model,
+    optimizer: optimizer(config),
+    ...(config.fromScratch && { fromScratch: { seed: config.seed } }),
+  }).pipe(Layer.provideMerge(GpuDevice.layer({ adapter: config.adapter })))
+
+/** A model to sample from. */
+export const samplingEngines = (adapter: TrainConfig["adapter"], model: string) =>
+  policyLayer({ model }).pipe(Layer.provideMerge(GpuDevice.layer({ adapter })))
+
+const optimizer = ({ adamBeta1, adamBeta2, adamEpsilon, weightDecay }: TrainConfig | SftConfig): AdamWOptions => ({
+  betas: [adamBeta1, adamBeta2],
+  eps: adamEpsilon,
+  weightDecay,
+})

@@ -1,0 +1,132 @@
+import { Effect, Layer, Option, Path } from "effect"
+import {
+  Policy,
+  Task,
+  type CheckpointStore,
+  type Reward,
+  type RolloutEngine,
+  type Tokenizer,
+  type Tracker,
+} from "@rlpt/core"
+import { createRun, GpuDevice, openRun, PolicyInfo, runNameProblem, writeConfig, type CreateRun, type RunDirectory } from "@rlpt/engines"
+import { adapterName, softwareWarning } from "./adapter.ts"
+import { configError } from "./config/config-error.ts"
+import type { LoadOptions, Loaded } from "./config/load.ts"
+import type { SftConfig, TrainConfig } from "./config/schema.ts"
+import { pluginRegistry, preparePlugins, type PreparedPlugins } from "./configured-plugins.ts"
+import { CliFailure } from "./failure.ts"
+import { header } from "./view/header.ts"
+import { runLayer } from "./layers.ts"
+import { modelDirectory } from "./model-directory.ts"
+import { bold, dim, Screen } from "./view/screen.ts"
+import { courseLine, readCourse } from "./view/summary.ts"
+
+/** The flags of a command that trains. */
+export interface TrainingFlags {
+  readonly config: Option.Option<string>
+  readonly set: ReadonlyArray<string>
+  readonly resume: Option.Option<string>
+  readonly runName: Option.Option<string>
+}
+
+/** A run whose configuration, plugins and model have been checked, and of which nothing has been written yet. */
+export interface PreparedRun<C> {
+  readonly config: C & { readonly root: string }
+  readonly plugins: PreparedPlugins
+  /** Directory of the model to start from. */
+  readonly model: string
+  /** The run to go on with; nothing for a new one. */
+  readonly resumed: RunDirectory | undefined
+}
+
+/** Reads and checks everything that the flags lead to. */
+export const prepareRun = Effect.fn("prepareRun")(function* <C extends TrainConfig | SftConfig, E, R>(
+  flags: TrainingFlags,
+  load: (options: LoadOptions) => Effect.Effect<Loaded<C>, E, R>,
+) {
+  const path = yield* Path.Path
+  const directory = path.resolve()
+  const set = [...flags.set, ...Option.toArray(flags.runName).map((name) => `runName=${JSON.stringify(name)}`)]
+  const resumed = Option.isSome(flags.resume) ? yield* openForResume(flags, flags.resume.value) : undefined
+  const file = resumed === undefined ? Option.getOrUndefined(flags.config) : path.join(resumed.path, "config.json")
+  const { config, origin } = yield* load({ directory, file, set })
+  const problem = config.runName === undefined ? undefined : runNameProblem(config.runName)
+  if (problem !== undefined) return yield* configError(origin(["runName"]), problem)
+  const plugins = yield* preparePlugins(yield* pluginRegistry(config.root), { config, origin })
+  const model = yield* modelDirectory({ model: config.model, root: config.root, origin: origin(["model"]) })
+  return { config, plugins, model, resumed } satisfies PreparedRun<C>
+})
+
+const openForResume = Effect.fnUntraced(function* ({ config, runName }: TrainingFlags, run: string) {
+  if (Option.isSome(config)) {
+    return yield* new CliFailure({ message: "--resume goes on with the run's own configuration: leave out --config" })
+  }
+  if (Option.isSome(runName)) {
+    return yield* new CliFailure({ message: "--resume goes on with the run of that name: leave out --run-name" })
+  }
+  return yield* openRun({ outputDir: "runs", run })
+})
+
+const newRun = (config: TrainConfig | SftConfig): CreateRun => ({
+  outputDir: config.outputDir,
+  ...(config.runName !== undefined && { name: config.runName }),
+  config,
+})
+
+type Engines = Policy | RolloutEngine | Tokenizer | PolicyInfo | GpuDevice
+
+/** What a training program may use. */
+type Services = Engines | Task | Reward | CheckpointStore | Tracker
+
+/** Starts or goes on with a run: trains, writes the model and says how it went. */
+export const trainingRun = Effect.fn("trainingRun")(function* <C extends TrainConfig | SftConfig, E1, E2>(
+  command: string,
+  { config, plugins, resumed }: PreparedRun<C>,
+  engines: Layer.Layer<Engines, E1>,
+  program: Effect.Effect<unknown, E2, Services>,
+) {
+  const screen = yield* Screen
+  // Before the run has a folder: a machine without a GPU should not collect empty ones.
+  const models = yield* Layer.build(engines)
+  const algorithm = "algorithm" in config ? config.algorithm : command
+  const run = resumed ?? (yield* createRun(newRun(config)))
+  if (resumed !== undefined) yield* writeConfig(resumed, config)
+
+  yield* Effect.gen(function* () {
+    const { adapter } = yield* GpuDevice
+    const { parameters } = yield* PolicyInfo
+    const { name: task } = yield* Task
+    const facts = { adapter: adapterName(adapter), task, algorithm, parameters, run: run.name }
+    yield* screen.print(bold(screen, header(facts)))
+    const warning = softwareWarning(adapter)
+    if (warning !== undefined) yield* Effect.logWarning(warning)
+    yield* program
+    yield* run.writeModel(yield* Effect.flatMap(Policy, (policy) => policy.exportModel))
+    yield* summary(run)
+  }).pipe(
+    Effect.onError(() =>
+      Effect.andThen(screen.live(""), screen.warn(dim(screen, `to go on with this run: rlpt ${command} --resume ${run.name}`))),
+    ),
+    Effect.provide(runLayer(plugins, run, config.root, config.maxSteps)),
+    Effect.provide(models),
+  )
+})
+
+/** How the run went and what to do with it. */
+const summary = Effect.fnUntraced(function* (run: RunDirectory) {
+  const screen = yield* Screen
+  const path = yield* Path.Path
+  const course = courseLine(yield* readCourse(path.join(run.path, "metrics.jsonl")))
+  const lines = [
+    ...(course === undefined ? [] : [bold(screen, course)]),
+    `model    ${run.model}`,
+    `try it   rlpt generate --model ${run.model} ${JSON.stringify(yield* examplePrompt)}`,
+  ]
+  yield* Effect.forEach(lines, screen.print)
+})
+
+/** The first held-out prompt of the task. */
+const examplePrompt = Effect.gen(function* () {
+  const { eval: heldOut, train } = yield* Task
+  return (yield* (heldOut ?? train).row(0)).prompt
+})
