@@ -10,5 +10,5 @@ export const adapterName = ({ driver, kind, name }: AdapterInfo): string => {
 export const softwareWarning = ({ isSoftware, skipped }: AdapterInfo): string | undefined => {
   if (!isSoftware) return undefined
   const reason = skipped.find(({ kind }) => kind === "gpu")?.reason
-  return `no GPU is used: a CPU does its work, many times slower${reason === undefined ? "" : ` (${reason})`}`
+  return `a CPU does the work of a GPU, many times slower${reason === undefined ? "" : `: ${reason}`}`
 }

@@ -38,6 +38,12 @@ export interface PreparedPlugins {
   readonly rewards: ReadonlyArray<Prepared<"reward"> & { readonly settings: RewardSettings; readonly name: string }>
 }
 
+/** What a plugin's own Schema says, in the words that the rest of the configuration is judged with. */
+const reworded = (message: string): string => {
+  if (message.startsWith("Expected no excess property")) return "unknown option"
+  return message === "Missing key" ? "is required" : message.replace(/^Expected/, "expected")
+}
+
 /** Plugins that the project at `directory` may use, and those that come with rlpt. Runs no code of theirs. */
 export const pluginRegistry = (directory: string) => discoverPlugins({ directory, builtIn: import.meta.dirname })
 
@@ -60,7 +66,7 @@ export const preparePlugins = Effect.fn("preparePlugins")(function* (
     if (Result.isSuccess(checked)) return { loaded: loaded.success, options } satisfies Prepared<K>
     for (const problem of checked.failure) {
       const place = [...path, "options", ...problem.path]
-      const what = problem.message.replace(/^Expected/, "expected")
+      const what = reworded(problem.message)
       problems.push({ where: origin(place), what: `${showKeyPath(place)}: ${what}` })
     }
     return undefined

@@ -8,9 +8,8 @@ import {
   type Tokenizer,
   type Tracker,
 } from "@rlpt/core"
-import { createRun, GpuDevice, openRun, PolicyInfo, runNameProblem, writeConfig, type CreateRun, type RunDirectory } from "@rlpt/engines"
+import { checkNewName, createRun, GpuDevice, openRun, PolicyInfo, writeConfig, type CreateRun, type RunDirectory } from "@rlpt/engines"
 import { adapterName, softwareWarning } from "./adapter.ts"
-import { configError } from "./config/config-error.ts"
 import type { LoadOptions, Loaded } from "./config/load.ts"
 import type { SftConfig, TrainConfig } from "./config/schema.ts"
 import { pluginRegistry, preparePlugins, type PreparedPlugins } from "./configured-plugins.ts"
@@ -18,7 +17,7 @@ import { CliFailure } from "./failure.ts"
 import { header } from "./view/header.ts"
 import { runLayer } from "./layers.ts"
 import { modelDirectory } from "./model-directory.ts"
-import { bold, dim, Screen } from "./view/screen.ts"
+import { bold, Screen } from "./view/screen.ts"
 import { courseLine, readCourse } from "./view/summary.ts"
 
 /** The flags of a command that trains. */
@@ -50,8 +49,7 @@ export const prepareRun = Effect.fn("prepareRun")(function* <C extends TrainConf
   const resumed = Option.isSome(flags.resume) ? yield* openForResume(flags, flags.resume.value) : undefined
   const file = resumed === undefined ? Option.getOrUndefined(flags.config) : path.join(resumed.path, "config.json")
   const { config, origin } = yield* load({ directory, file, set })
-  const problem = config.runName === undefined ? undefined : runNameProblem(config.runName)
-  if (problem !== undefined) return yield* configError(origin(["runName"]), problem)
+  if (resumed === undefined && config.runName !== undefined) yield* checkNewName(config.outputDir, config.runName)
   const plugins = yield* preparePlugins(yield* pluginRegistry(config.root), { config, origin })
   const model = yield* modelDirectory({ model: config.model, root: config.root, origin: origin(["model"]) })
   return { config, plugins, model, resumed } satisfies PreparedRun<C>
@@ -92,6 +90,7 @@ export const trainingRun = Effect.fn("trainingRun")(function* <C extends TrainCo
   const run = resumed ?? (yield* createRun(newRun(config)))
   if (resumed !== undefined) yield* writeConfig(resumed, config)
 
+  yield* announceInterruption
   yield* Effect.gen(function* () {
     const { adapter } = yield* GpuDevice
     const { parameters } = yield* PolicyInfo
@@ -105,10 +104,21 @@ export const trainingRun = Effect.fn("trainingRun")(function* <C extends TrainCo
     yield* summary(run)
   }).pipe(
     Effect.onError(() =>
-      Effect.andThen(screen.live(""), screen.warn(dim(screen, `to go on with this run: rlpt ${command} --resume ${run.name}`))),
+      Effect.andThen(screen.live(""), screen.warn(`run ${run.name} stopped; go on by: rlpt ${command} --resume ${run.name}`)),
     ),
     Effect.provide(runLayer(plugins, run, config.root, config.maxSteps)),
     Effect.provide(models),
+  )
+})
+
+/** Says on Ctrl-C what is being waited for. */
+const announceInterruption = Effect.gen(function* () {
+  const screen = yield* Screen
+  const announce = () =>
+    Effect.runSync(screen.warn("stopping after this step; press Ctrl-C again to stop at once and lose it"))
+  yield* Effect.acquireRelease(
+    Effect.sync(() => void process.once("SIGINT", announce)),
+    () => Effect.sync(() => void process.off("SIGINT", announce)),
   )
 })
 

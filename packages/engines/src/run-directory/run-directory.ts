@@ -1,6 +1,5 @@
 import { Effect, FileSystem, Path } from "effect"
-import type { Tracker } from "@rlpt/core"
-import { combinedTracker } from "./combined-tracker.ts"
+import { combineTrackers, type Tracker } from "@rlpt/core"
 import { cannot, RunDirectoryError } from "./error.ts"
 import { jsonlTracker } from "./jsonl-tracker.ts"
 import { lockRun } from "./lock.ts"
@@ -39,20 +38,30 @@ export interface CreateRun {
  */
 export const createRun = Effect.fnUntraced(function* ({ outputDir, name, config }: CreateRun) {
   const fs = yield* FileSystem.FileSystem
-  const problem = name === undefined ? undefined : runNameProblem(name)
-  if (problem !== undefined) return yield* new RunDirectoryError({ message: problem })
+  if (name !== undefined) yield* checkNewName(outputDir, name)
   yield* fs.makeDirectory(outputDir, { recursive: true }).pipe(Effect.mapError(cannot(`make the directory ${outputDir}`)))
   const configText = `${JSON.stringify(config, null, 2)}\n`
   const claimed = name === undefined ? yield* claimFirstFree(outputDir, configText) : yield* claim(outputDir, name)
-  if (claimed === undefined) {
-    return yield* new RunDirectoryError({
-      message: `run ${name} exists already: go on with it by --resume ${name}, or choose another --run-name`,
-    })
-  }
+  if (claimed === undefined) return yield* taken(name)
   const run = yield* open(outputDir, claimed)
   yield* writeConfig(run, config)
   return run
 })
+
+/** Fails if a new run in `outputDir` cannot be called `name`. For finding out before anything expensive is begun. */
+export const checkNewName = Effect.fnUntraced(function* (outputDir: string, name: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const problem = runNameProblem(name)
+  if (problem !== undefined) return yield* new RunDirectoryError({ message: problem })
+  const folder = path.join(outputDir, name)
+  if (yield* fs.exists(folder).pipe(Effect.mapError(cannot(`read ${folder}`)))) return yield* taken(name)
+})
+
+const taken = (name: string | undefined) =>
+  new RunDirectoryError({
+    message: `run ${name} exists already: go on with it by --resume ${name}, or choose another --run-name`,
+  })
 
 /** Opens an existing run. `run` is its name in `outputDir`, or a path to its folder. */
 export const openRun = Effect.fnUntraced(function* ({ outputDir, run }: { outputDir: string; run: string }) {
@@ -115,7 +124,7 @@ const open = Effect.fnUntraced(function* (outputDir: string, name: string) {
     path: folder,
     checkpoints: path.join(folder, "checkpoints"),
     model,
-    tracker: combinedTracker(trackers),
+    tracker: combineTrackers(trackers),
     writeModel: (files) =>
       writeModelFiles(model, files).pipe(
         Effect.provideService(FileSystem.FileSystem, fs),

@@ -1,8 +1,7 @@
 import { it } from "@effect/vitest"
 import { Effect, FileSystem } from "effect"
 import { describe, expect } from "vitest"
-import type { Tracker } from "@rlpt/core"
-import { combinedTracker } from "../../src/run-directory/combined-tracker.ts"
+import { combineTrackers, type Tracker } from "@rlpt/core"
 import { jsonlTracker } from "../../src/run-directory/jsonl-tracker.ts"
 import { sampleTracker } from "../../src/run-directory/sample-tracker.ts"
 import { inTemporaryDirectory, sample } from "./support.ts"
@@ -20,7 +19,7 @@ const writeSteps = Effect.fnUntraced(function* (tracker: Tracker["Service"], fro
 })
 
 const trackersIn = Effect.fnUntraced(function* (directory: string) {
-  return combinedTracker([yield* jsonlTracker(directory), yield* sampleTracker(directory)])
+  return combineTrackers([yield* jsonlTracker(directory), yield* sampleTracker(directory)])
 })
 
 describe("metrics.jsonl", () => {
