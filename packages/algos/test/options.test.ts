@@ -3,9 +3,7 @@ import { describe, expect, it } from "vitest"
 import { SftOptions, TrainOptions, withAlgorithmDefaults } from "../src/index.ts"
 
 const problems = (schema: typeof TrainOptions | typeof SftOptions, input: object): ReadonlyArray<string> => {
-  const result = Schema.decodeResult(schema, { errors: "all", onExcessProperty: "error" })(
-    withAlgorithmDefaults(input),
-  )
+  const result = Schema.decodeResult(schema, { errors: "all", onExcessProperty: "error" })(withAlgorithmDefaults(input))
   if (result._tag === "Success") return []
   return SchemaIssue.makeFormatterStandardSchemaV1()(result.failure.issue).issues.map(
     ({ message, path }) => `${path?.map(String).join(".")}: ${message}`,

@@ -70,8 +70,8 @@ const isDue = (period: number, step: number, maxSteps: number): boolean =>
   period > 0 && (step % period === 0 || step === maxSteps)
 
 /**
- * Shields `effect` from interruption. It runs in a fiber of its own, since time-outs inside it (of rewards, of servers)
- * work by interruption and would not in an uninterruptible region.
+ * Shields `effect` from interruption from outside. It runs in a fiber of its own, so that inside it interruption works
+ * as ever: in an uninterruptible region one failing server of several would have to wait for the others for ever.
  */
 const toItsEnd = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.uninterruptible(Effect.flatMap(Effect.forkChild(effect), Fiber.join))

@@ -9,7 +9,7 @@ import { policyLoss } from "../loss/policy.ts"
 import { valueLoss } from "../loss/value.ts"
 import type { TrainOptions } from "../options.ts"
 import { concat, mean, variance } from "../statistics.ts"
-import { type Algorithm, isWhole, policyLearner, referenceLogProbs } from "./algorithm.ts"
+import { type Algorithm, isWhole, type Labelled, policyLearner, referenceLogProbs } from "./algorithm.ts"
 import { inMicroBatches } from "./batches.ts"
 import { finite } from "./metrics.ts"
 
@@ -21,10 +21,10 @@ import { finite } from "./metrics.ts"
  * A completion whose reward is `null` has no return to learn from and is left out of both losses.
  */
 export const ppo = Effect.fn("ppo")(function* (options: TrainOptions) {
-  const { beta, gamma, lam } = options
   const critic = Option.getOrUndefined(yield* Effect.serviceOption(Critic))
-  if (critic === undefined)
+  if (critic === undefined) {
     return yield* new TrainError({ message: 'Algorithm "ppo" needs a critic, and none is provided.' })
+  }
   const refLogProbs = yield* referenceLogProbs(options)
   const loss = policyLoss({
     epsilon: options.epsilon,
@@ -49,46 +49,62 @@ export const ppo = Effect.fn("ppo")(function* (options: TrainOptions) {
     label: Effect.fn("ppo.label")(function* (trajectories) {
       const values = yield* inMicroBatches(trajectories.map(tokenSequence), options.microBatchSize, critic.values)
       const references = refLogProbs && (yield* refLogProbs(trajectories))
-      const divergences = references?.map((reference, i) =>
-        Float64Array.from(reference, (refLogProb, t) =>
-          klEstimate[options.klEstimator](trajectories[i]!.samplerLogProbs[t]!, refLogProb),
-        ),
-      )
-
-      // Statistics are over the tokens that are trained; the others keep advantage 0.
-      const trained = [...trajectories.keys()].filter((i) => isTrained(trajectories[i]!))
-      const rewards = trained.map((i) => {
-        const { completionTokens, finishReason, reward } = trajectories[i]!
-        const score = reward! - (finishReason === "stop" ? 0 : options.missingEosPenalty)
-        return tokenRewards(completionTokens.length, score, beta, divergences?.[i])
-      })
-      const estimates = (options.whitenRewards ? whiten(rewards, { shiftMean: false }) : rewards).map((reward, k) =>
-        generalizedAdvantages(reward, values[trained[k]!]!, { gamma, lam }),
-      )
-      const advantages = whiten(estimates.map((estimate) => estimate.advantages))
-      const place = new Map(trained.map((i, k) => [i, k]))
-
-      const returns = concat(estimates.map((estimate) => estimate.returns))
-      const estimated = concat(trained.map((i) => values[i]!))
-      return {
-        trajectories: trajectories.map((trajectory, i) => {
-          const k = place.get(i)
-          const zeros = new Float32Array(trajectory.completionTokens.length)
-          return {
-            ...trajectory,
-            advantages: k === undefined ? zeros : Float32Array.from(advantages[k]!),
-            values: values[i]!,
-            returns: k === undefined ? zeros : Float32Array.from(estimates[k]!.returns),
-            ...(references && { refLogProbs: references[i]! }),
-          }
-        }),
-        metrics: finite({
-          "values/mean": mean(estimated),
-          "returns/mean": mean(returns),
-          explained_variance: 1 - variance(returns.map((value, t) => value - estimated[t]!)) / variance(returns),
-          ...(divergences && { kl: mean(concat(trained.map((i) => divergences[i]!))) }),
-        }),
-      }
+      const estimated = trajectories.map((trajectory, i) => ({
+        trajectory,
+        values: values[i]!,
+        ...(references && { refLogProbs: references[i]! }),
+      }))
+      return labelTokens(estimated, isTrained, options)
     }),
   } satisfies Algorithm
 })
+
+/** A trajectory with what the models say of it. */
+interface Estimated {
+  readonly trajectory: ScoredTrajectory
+  readonly values: Float32Array
+  readonly refLogProbs?: Float32Array
+}
+
+/** Rewards, advantages and returns per token. Statistics are over trained tokens; the others get advantage 0. */
+const labelTokens = (
+  all: ReadonlyArray<Estimated>,
+  isTrained: (trajectory: ScoredTrajectory) => boolean,
+  { beta, gamma, klEstimator, lam, missingEosPenalty, whitenRewards }: TrainOptions,
+): Labelled => {
+  const trained = all.filter(({ trajectory }) => isTrained(trajectory))
+  const divergences = trained.map(
+    ({ refLogProbs, trajectory }) =>
+      refLogProbs &&
+      Float64Array.from(refLogProbs, (ref, t) => klEstimate[klEstimator](trajectory.samplerLogProbs[t]!, ref)),
+  )
+  const rewards = trained.map(({ trajectory: { completionTokens, finishReason, reward } }, i) => {
+    const score = reward! - (finishReason === "stop" ? 0 : missingEosPenalty)
+    return tokenRewards(completionTokens.length, score, beta, divergences[i])
+  })
+  const estimates = (whitenRewards ? whiten(rewards, { shiftMean: false }) : rewards).map((reward, i) =>
+    generalizedAdvantages(reward, trained[i]!.values, { gamma, lam }),
+  )
+  const advantages = whiten(estimates.map((estimate) => estimate.advantages))
+  const labels = new Map(
+    trained.map(({ trajectory }, i) => [
+      trajectory,
+      { advantages: Float32Array.from(advantages[i]!), returns: Float32Array.from(estimates[i]!.returns) },
+    ]),
+  )
+
+  const values = concat(trained.map((estimate) => estimate.values))
+  const returns = concat(estimates.map((estimate) => estimate.returns))
+  return {
+    trajectories: all.map(({ trajectory, ...estimate }) => {
+      const zeros = new Float32Array(trajectory.completionTokens.length)
+      return { ...trajectory, ...estimate, ...(labels.get(trajectory) ?? { advantages: zeros, returns: zeros }) }
+    }),
+    metrics: finite({
+      "values/mean": mean(values),
+      "returns/mean": mean(returns),
+      explained_variance: 1 - variance(returns.map((value, t) => value - values[t]!)) / variance(returns),
+      kl: mean(concat(divergences.filter((divergence) => divergence !== undefined))),
+    }),
+  }
+}

@@ -117,17 +117,19 @@ describe("an interruption", () => {
     }),
   )
 
-  it.live("does not stop time-outs inside a step from working", () =>
+  it.live("does not keep what runs inside a step from being interrupted", () =>
     Effect.gen(function* () {
       const score: Hooks["score"] = () =>
-        Effect.never.pipe(
-          Effect.timeoutOrElse({
-            duration: "1 millis",
-            orElse: () => Effect.succeed({ rewards: {}, reward: null }),
-          }),
-        )
+        Effect.timeoutOrElse(Effect.never, {
+          duration: "1 millis",
+          orElse: () => Effect.succeed({ rewards: {}, reward: null }),
+        })
       const { state } = yield* start(emptyDisk(), { score }, trainOptions({ maxSteps: 1 }))
       expect(state.step).toBe(1)
+
+      const onGenerate = () => Effect.all([Effect.never, Effect.die("broken")], { concurrency: 2, discard: true })
+      const exit = yield* Effect.exit(start(emptyDisk(), { onGenerate }, trainOptions({ maxSteps: 1 })))
+      expect(Exit.isFailure(exit) && Cause.squash(exit.cause)).toBe("broken")
     }),
   )
 })
