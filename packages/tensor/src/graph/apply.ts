@@ -1,6 +1,6 @@
 import type { FusedOp } from "./fused-op.ts"
 import { Node, specOf } from "./node.ts"
-import { Tensor } from "./tensor.ts"
+import type { Tensor } from "./tensor.ts"
 
 /** Puts a fused operation on the graph and returns its outputs. */
 export const applyFused = <Attributes>(
@@ -14,7 +14,7 @@ export const applyFused = <Attributes>(
     inputs.map((input) => input.value),
     specs,
   )
-  return specs.map((_, output) => new Tensor(inputs[0]!.gpu, { node, output }))
+  return specs.map((_, output) => inputs[0]!.beside({ node, output }))
 }
 
 /** {@link applyFused} for an operation with one output. */

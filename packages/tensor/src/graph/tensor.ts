@@ -202,6 +202,11 @@ export class Tensor {
     )
   }
 
+  /** A tensor of this device for another value. For the library's own operations. */
+  beside(value: Value): Tensor {
+    return new Tensor(this.gpu, value)
+  }
+
   #map(fn: MapName, ...others: (Tensor | number)[]): Tensor {
     const operands = [this, ...others.map((other) => (typeof other === "number" ? this.gpu.constant(other) : other))]
     if (operands.some((operand) => operand.dtype !== "f32"))
