@@ -1,8 +1,9 @@
-import { showShape } from "../dtype.ts"
+import { sameShape, showShape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import type { Gpu } from "../device/gpu.ts"
 import { applyFused, applyFusedOne } from "../graph/apply.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
+import type { Spec } from "../graph/node.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
 
@@ -24,15 +25,16 @@ export interface RopeTableOptions {
 
 /**
  * cos ++ sin of position · theta^(−2i/headDim), [positions, headDim], computed in float64 on the host: WGSL promises
- * too few digits for its own sine. Frequencies are rounded to f32 first, as Hugging Face does.
+ * too few digits for its own sine. Frequencies and angles are rounded to f32 at every step, as Hugging Face does.
  */
 export const ropeTable = (gpu: Gpu, { positions, headDim, theta }: RopeTableOptions): Tensor => {
   const half = headDim / 2
-  const frequencies = Float32Array.from({ length: half }, (_, i) => 1 / theta ** ((2 * i) / headDim))
+  const { fround } = Math
+  const frequencies = Float32Array.from({ length: half }, (_, i) => 1 / fround(theta ** fround((2 * i) / headDim)))
   const table = new Float32Array(positions * headDim)
   for (let position = 0; position < positions; position++)
     for (let i = 0; i < half; i++) {
-      const angle = Math.fround(position * frequencies[i]!)
+      const angle = fround(position * frequencies[i]!)
       table[position * headDim + i] = Math.cos(angle)
       table[position * headDim + half + i] = Math.sin(angle)
     }
@@ -112,14 +114,20 @@ const launchShape = (rows: number, { heads, kvHeads, headDim }: HeadShape) => {
 
 const ropeOp: FusedOp<Attributes> = {
   name: "rope",
-  infer: ([qkv, table, positions, , cache], { heads, kvHeads, headDim }) => {
+  infer: ([qkv, table, positions, cacheRows, cache], { heads, kvHeads, headDim }) => {
     const width = (heads + 2 * kvHeads) * headDim
-    if (qkv!.shape[1] !== width || table!.shape[1] !== headDim || positions!.shape[0] !== qkv!.shape[0])
+    const rows = qkv!.shape[0]!
+    const ids = (spec: Spec) => spec.dtype === "i32" && sameShape(spec.shape, [rows])
+    if (qkv!.shape[1] !== width || table!.shape[1] !== headDim || !ids(positions!))
       throw new ShapeError(
         "rope",
-        `qkv ${showShape(qkv!.shape)} must be [N, ${width}], table ${showShape(table!.shape)} [P, ${headDim}] and positions ${showShape(positions!.shape)} [N]`,
+        `qkv ${showShape(qkv!.shape)} must be [N, ${width}], table ${showShape(table!.shape)} [P, ${headDim}] and positions ${positions!.dtype} ${showShape(positions!.shape)} i32 [N]`,
       )
-    const rows = qkv!.shape[0]!
+    if (cache && (!ids(cacheRows!) || cache.shape[1] !== 2 * kvHeads * headDim))
+      throw new ShapeError(
+        "rope",
+        `cache ${showShape(cache.shape)} must be [R, ${2 * kvHeads * headDim}] and its rows ${cacheRows!.dtype} ${showShape(cacheRows!.shape)} i32 [${rows}]`,
+      )
     return [
       { shape: [rows, heads * headDim], dtype: "f32" },
       cache ?? { shape: [rows, 2 * kvHeads * headDim], dtype: "f32" },
