@@ -62,6 +62,7 @@ const sftStep = Effect.fn("sftStep")(function* (options: SftOptions, state: Trai
       learning_rate: learningRate,
       skipped_updates: Number(!optimizer.applied),
       num_tokens: numTokens,
+      "completions/clipped_ratio": mean(sequences.map(({ isCut }) => Number(isCut))),
     }),
     timings: stopwatch.timings(tokens),
   }
@@ -77,6 +78,7 @@ const evalLoss = Effect.fn("evalLoss")(function* ({ evalSize, maxLength, microBa
   return { "eval/loss": -mean(concat(logProbs)) }
 })
 
+/** Every completion token counts the same. */
 const tokenMeanBatch = (sequences: ReadonlyArray<TokenSequence>): LossBatch => {
   const masks = sequences.map(({ promptLength, tokens }) => new Uint8Array(tokens.length - promptLength).fill(1))
   const counts = countBatch(masks)
@@ -86,6 +88,11 @@ const tokenMeanBatch = (sequences: ReadonlyArray<TokenSequence>): LossBatch => {
     weights: masks.map((mask) => tokenWeights("dapo", mask, counts, mask.length)),
     temperature: 1,
   }
+}
+
+interface SftSequence extends TokenSequence {
+  /** Whether the row was longer than `maxLength`. */
+  readonly isCut: boolean
 }
 
 /**
@@ -112,8 +119,12 @@ const readSequences = Effect.fnUntraced(function* (split: Split, rows: ReadonlyA
         (yield* encode(completion)).subarray((yield* encode("")).length)
       const last = completionTokens.at(-1)
       const end = last !== undefined && endOfText.includes(last) ? [] : endOfText.slice(0, 1)
-      const tokens = Int32Array.from([...promptTokens, ...completionTokens, ...end].slice(0, maxLength))
-      return { tokens, promptLength: promptTokens.length }
+      const tokens = Int32Array.from([...promptTokens, ...completionTokens, ...end])
+      return {
+        tokens: tokens.subarray(0, maxLength),
+        promptLength: promptTokens.length,
+        isCut: tokens.length > maxLength,
+      } satisfies SftSequence
     }),
   )
 })

@@ -240,6 +240,7 @@ describe("supervised fine-tuning", () => {
       expect(disk.metrics.get(0)!["eval/loss"]).toBeCloseTo(Math.log(5), 6)
       expect(disk.metrics.get(40)!["eval/loss"]).toBeLessThan(0.1)
       expect(Object.keys(disk.metrics.get(1)!).toSorted()).toEqual([
+        "completions/clipped_ratio",
         "grad_norm",
         "learning_rate",
         "loss",
@@ -265,7 +266,9 @@ describe("supervised fine-tuning", () => {
 
   it.effect("cuts rows at maxLength and refuses those with nothing left to learn", () =>
     Effect.gen(function* () {
-      const { policy } = yield* tune(emptyDisk(), { maxSteps: 1, maxLength: 3 })
+      const disk = emptyDisk()
+      const { policy } = yield* tune(disk, { maxSteps: 1, maxLength: 3 })
+      expect(disk.metrics.get(1)!["completions/clipped_ratio"]).toBe(1)
       const [call] = policy.calls
       if (call?.kind !== "accumulate") return expect.unreachable()
       expect([...call.batch.sequences[0]!.tokens]).toEqual([1, 2, 1])
