@@ -31,6 +31,7 @@ export {
   type PluginError,
 } from "./plugin/errors.ts"
 export * from "./plugin/loading.ts"
+export { similarNames } from "./plugin/similar.ts"
 export type { NoOptions, OptionProblem } from "./plugin/options.ts"
 export * from "./ports/checkpoint-store.ts"
 export * from "./ports/model-engine.ts"

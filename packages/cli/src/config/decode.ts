@@ -1,10 +1,10 @@
 import { Effect, Predicate, Result, Schema, SchemaIssue } from "effect"
+import { similarNames } from "@rlpt/core"
 import { ConfigError, type ConfigProblem } from "./config-error.ts"
 import type { ConfigDocument } from "./document.ts"
 import { showKeyPath, startsWith, type KeyPath } from "./key-path.ts"
 import { applyOverride, parseOverride, type Override } from "./overrides.ts"
-import { knownKeys, withKnownSpellings } from "./schema-keys.ts"
-import { suggest } from "./suggest.ts"
+import { camelCase, knownKeys, withKnownSpellings } from "./schema-keys.ts"
 
 /** A decoded configuration that still knows where each of its values came from. */
 export interface Decoded<A> {
@@ -107,6 +107,6 @@ const hint = (schema: Schema.Top, path: KeyPath, foreignKey: Source["foreignKey"
   const key = String(path.at(-1))
   const foreign = path.length === 1 ? foreignKey?.(key) : undefined
   if (foreign !== undefined) return `: ${foreign}`
-  const near = suggest(key, knownKeys(schema, path.slice(0, -1)) ?? [])
+  const [near] = similarNames(camelCase(key), [...(knownKeys(schema, path.slice(0, -1)) ?? [])])
   return near === undefined ? "" : `; did you mean "${near}"?`
 }

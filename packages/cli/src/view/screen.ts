@@ -44,7 +44,8 @@ export const makeScreen = ({ output, errorOutput, noColor, term }: ScreenOptions
     })
 
   return {
-    columns: () => (isTerminal ? (output.columns ?? 80) : undefined),
+    // A terminal that does not know its width says 0.
+    columns: () => (isTerminal ? (output.columns || 80) : undefined),
     colors: isTerminal && (noColor === undefined || noColor === ""),
     print: (line) => above(output, `${line}\n`),
     warn: (line) => above(errorOutput, `${line}\n`),

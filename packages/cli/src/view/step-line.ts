@@ -23,6 +23,7 @@ const fields: ReadonlyArray<Field> = [
   { label: "reward", metric: "reward", format: formatNumber },
   { label: "loss", metric: "loss", format: formatNumber },
   { label: "accuracy", metric: "eval/accuracy", format: formatPercent },
+  { label: "eval reward", metric: "eval/reward", format: formatNumber },
   { label: "eval loss", metric: "eval/loss", format: formatNumber },
   { label: "kl", metric: "kl", format: formatNumber },
   { label: "entropy", metric: "entropy", format: formatNumber },

@@ -23,6 +23,7 @@ const measures: ReadonlyArray<{
   readonly format: (value: number) => string
 }> = [
   { metric: "eval/accuracy", label: "held-out accuracy", format: formatPercent },
+  { metric: "eval/reward", label: "held-out reward", format: formatNumber },
   { metric: "eval/loss", label: "held-out loss", format: formatNumber },
   { metric: "reward", label: "reward", format: formatNumber },
   { metric: "loss", label: "loss", format: formatNumber },
@@ -34,5 +35,7 @@ export const courseLine = (
 ): string | undefined =>
   measures.flatMap(({ format, label, metric }) => {
     const values = course.get(metric)
-    return values === undefined ? [] : [`${label} ${format(values.first)} → ${format(values.last)}`]
+    // A graded reward never counts as right: its mean says more than an accuracy of zero.
+    const isMute = values === undefined || (metric === "eval/accuracy" && values.first === 0 && values.last === 0)
+    return isMute ? [] : [`${label} ${format(values.first)} → ${format(values.last)}`]
   })[0]

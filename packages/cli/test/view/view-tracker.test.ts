@@ -54,7 +54,7 @@ describe("into a file", () => {
       yield* run(screen)
       expect(text()).toBe(
         [
-          "step 0/4  accuracy 12.5 %",
+          "step 0/4  accuracy 12.5 %  eval reward 0.10",
           `step 1/4  reward 0.25  ${figures}`,
           `step 2/4  reward 0.50  ${figures}  20s left`,
           `step 3/4  reward 0.75  ${figures}  10s left`,
@@ -73,7 +73,7 @@ describe("on a terminal", () => {
       const erase = "\r\u001b[2K"
       expect(text()).toBe(
         [
-          "step 0/4  accuracy 12.5 %\n",
+          "step 0/4  accuracy 12.5 %  eval reward 0.10\n",
           `step 1/4  █████░░░░░░░░░░░░░░░  reward 0.25 ▁  ${figures}`,
           `${erase}step 2/4  ██████████░░░░░░░░░░  reward 0.50 ▁█  ${figures}  20s left`,
           erase,
@@ -91,6 +91,14 @@ describe("on a terminal", () => {
       const lines = text().split(/[\r\n]|\u001b\[2K/)
       expect(lines).toContain("step 2/4  ██████████░░░░░░░░░░  reward 0.50 ▁█  kl 0.012")
       for (const line of lines) expect(line.length).toBeLessThan(70)
+    }),
+  )
+
+  it.effect("of unknown width is taken to be 80 columns wide", () =>
+    Effect.gen(function* () {
+      const { screen, text } = recorded({ columns: 0, noColor: "1" })
+      yield* run(screen)
+      expect(text()).toContain("reward 0.50 ▁█  kl 0.012  entropy 0.84\r")
     }),
   )
 
