@@ -18,8 +18,12 @@ const usageMessage = (error: CliError.NonShowHelpErrors): string => {
       return `unknown command "${error.subcommand}"${guess(error.suggestions)}`
     case "InvalidValue": {
       const what = error.kind === "flag" ? `--${error.option}` : `<${error.option}>`
-      const expected = error.expected.replace(/^(Schema validation failed: )?(Expected:? )?/, "").replace(/^a string representing /, "")
-      return error.value === "" ? `${what} needs a value: ${expected}` : `${what}: expected ${expected}, got "${error.value}"`
+      const expected = error.expected
+        .replace(/^(Schema validation failed: )?(Expected:? )?/, "")
+        .replace(/^a string representing /, "")
+      return error.value === ""
+        ? `${what} needs a value: ${expected}`
+        : `${what}: expected ${expected}, got "${error.value}"`
     }
     default:
       return error.message.charAt(0).toLowerCase() + error.message.slice(1)
@@ -58,6 +62,12 @@ export const runCli = Effect.fnUntraced(function* (args: ReadonlyArray<string>) 
       const stack = wantsStack(args) ? `\n${Cause.pretty(cause)}` : ""
       return screen.warn(`${red(screen, "error:")} ${message}${stack}`)
     }),
-    Effect.provide([presenter, CliOutput.layer(helpFormatter(screen)), CliConfig.layer({ builtIns }), Logger.layer([screenLogger(screen)]), NodeServices.layer]),
+    Effect.provide([
+      presenter,
+      CliOutput.layer(helpFormatter(screen)),
+      CliConfig.layer({ builtIns }),
+      Logger.layer([screenLogger(screen)]),
+      NodeServices.layer,
+    ]),
   )
 })

@@ -8,7 +8,16 @@ import {
   type Tokenizer,
   type Tracker,
 } from "@rlpt/core"
-import { checkNewName, createRun, GpuDevice, openRun, PolicyInfo, writeConfig, type CreateRun, type RunDirectory } from "@rlpt/engines"
+import {
+  checkNewName,
+  createRun,
+  GpuDevice,
+  openRun,
+  PolicyInfo,
+  writeConfig,
+  type CreateRun,
+  type RunDirectory,
+} from "@rlpt/engines"
 import { adapterName, softwareWarning } from "./adapter.ts"
 import type { LoadOptions, Loaded } from "./config/load.ts"
 import type { SftConfig, TrainConfig } from "./config/schema.ts"
@@ -46,7 +55,7 @@ export const prepareRun = Effect.fn("prepareRun")(function* <C extends TrainConf
   const path = yield* Path.Path
   const directory = path.resolve()
   const set = [...flags.set, ...Option.toArray(flags.runName).map((name) => `runName=${JSON.stringify(name)}`)]
-  const resumed = Option.isSome(flags.resume) ? yield* openForResume(flags, flags.resume.value) : undefined
+  const resumed = Option.isSome(flags.resume) ? yield* resume(flags, flags.resume.value, load) : undefined
   const file = resumed === undefined ? Option.getOrUndefined(flags.config) : path.join(resumed.path, "config.json")
   const { config, origin } = yield* load({ directory, file, set })
   if (resumed === undefined && config.runName !== undefined) yield* checkNewName(config.outputDir, config.runName)
@@ -55,14 +64,24 @@ export const prepareRun = Effect.fn("prepareRun")(function* <C extends TrainConf
   return { config, plugins, model, resumed } satisfies PreparedRun<C>
 })
 
-const openForResume = Effect.fnUntraced(function* ({ config, runName }: TrainingFlags, run: string) {
+const resume = Effect.fnUntraced(function* <C extends TrainConfig | SftConfig, E, R>(
+  { config, runName }: TrainingFlags,
+  run: string,
+  load: (options: LoadOptions) => Effect.Effect<Loaded<C>, E, R>,
+) {
+  const path = yield* Path.Path
   if (Option.isSome(config)) {
     return yield* new CliFailure({ message: "--resume goes on with the run's own configuration: leave out --config" })
   }
   if (Option.isSome(runName)) {
     return yield* new CliFailure({ message: "--resume goes on with the run of that name: leave out --run-name" })
   }
-  return yield* openRun({ outputDir: "runs", run })
+  // The configuration here tells where runs are; that it is in order does not matter, since the run has its own.
+  const outputDir = yield* load({ directory: path.resolve(), set: [] }).pipe(
+    Effect.map((loaded) => loaded.config.outputDir),
+    Effect.orElseSucceed(() => "runs"),
+  )
+  return yield* openRun({ outputDir, run })
 })
 
 const newRun = (config: TrainConfig | SftConfig): CreateRun => ({
@@ -104,7 +123,10 @@ export const trainingRun = Effect.fn("trainingRun")(function* <C extends TrainCo
     yield* summary(run)
   }).pipe(
     Effect.onError(() =>
-      Effect.andThen(screen.live(""), screen.warn(`run ${run.name} stopped; go on by: rlpt ${command} --resume ${run.name}`)),
+      Effect.andThen(
+        screen.live(""),
+        screen.warn(`run ${run.name} stopped; go on by: rlpt ${command} --resume ${run.name}`),
+      ),
     ),
     Effect.provide(runLayer(plugins, run, config.root, config.maxSteps)),
     Effect.provide(models),

@@ -3,7 +3,7 @@ import { Command } from "effect/cli"
 import { pluginApi } from "@rlpt/core"
 import { GpuDevice } from "@rlpt/engines"
 import { adapterName, softwareWarning } from "../adapter.ts"
-import { loadTrainConfig } from "../config/load.ts"
+import { loadSftConfig, loadTrainConfig, type LoadOptions } from "../config/load.ts"
 import { findConfigFile } from "../config/read.ts"
 import { pluginRegistry, preparePlugins } from "../configured-plugins.ts"
 import { CliFailure } from "../failure.ts"
@@ -45,7 +45,9 @@ export const doctorCommand = Command.make(
       if (failed) problems++
     }
     if (problems > 0) {
-      return yield* new CliFailure({ message: problems === 1 ? "one thing to mend, see ✗ above" : `${problems} things to mend, see ✗ above` })
+      return yield* new CliFailure({
+        message: problems === 1 ? "one thing to mend, see ✗ above" : `${problems} things to mend, see ✗ above`,
+      })
     }
   }),
 ).pipe(
@@ -63,12 +65,16 @@ const checkRuntime: Effect.Effect<Finding> = Effect.sync(() => ({
 /** Opens the adapter and lets it compute something. */
 const checkAdapter = Effect.gen(function* () {
   const gpu = yield* GpuDevice
-  const { adapter: info, device: { limits } } = gpu
+  const {
+    adapter: info,
+    device: { limits },
+  } = gpu
   const sum = yield* Effect.tryPromise({
     try: () => gpu.tensor([1, 2]).sum().item(),
     catch: (cause) => new CliFailure({ message: `${adapterName(info)} cannot compute: ${String(cause)}` }),
   })
-  if (sum !== 3) return yield* new CliFailure({ message: `${adapterName(info)} computes 1 + 2 = ${sum}: update its driver` })
+  if (sum !== 3)
+    return yield* new CliFailure({ message: `${adapterName(info)} computes 1 + 2 = ${sum}: update its driver` })
   const warning = softwareWarning(info)
   return {
     facts: [
@@ -87,26 +93,37 @@ const checkPlugins = Effect.gen(function* () {
   return {
     facts: [`${plugins.length} found (rlpt plugins list)`],
     warnings: [
-      ...old.map(({ api, package: name }) => `${name} is for plugin API ${api}, this rlpt has ${pluginApi}: update one of them`),
+      ...old.map(
+        ({ api, package: name }) => `${name} is for plugin API ${api}, this rlpt has ${pluginApi}: update one of them`,
+      ),
       ...[...broken].map(([name, reason]) => `${name} cannot be used: ${reason}`),
       ...[...missing].map((name) => `${name} is not installed: run bun install`),
     ],
   } satisfies Finding
 })
 
+/** The configuration as `rlpt train` reads it, or as `rlpt sft` does if only that one takes it. */
+const loadAnyConfig = (options: LoadOptions) =>
+  loadTrainConfig(options).pipe(Effect.catch((error) => loadSftConfig(options).pipe(Effect.mapError(() => error))))
+
 /** Everything that `rlpt train` checks before it starts. */
 const checkProject = Effect.fnUntraced(function* (file: string | undefined) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const directory = path.resolve()
-  const { config, origin } = yield* loadTrainConfig({ directory, file, set: [] })
+  const { config, origin } = yield* loadAnyConfig({ directory, file, set: [] })
   yield* preparePlugins(yield* pluginRegistry(config.root), { config, origin })
   const model = yield* modelDirectory({ model: config.model, root: config.root, origin: origin(["model"]) })
-  yield* fs.access(directory, { writable: true }).pipe(
-    Effect.mapError(() => new CliFailure({ message: `${directory} cannot be written: runs have no place here` })),
-  )
+  yield* fs
+    .access(directory, { writable: true })
+    .pipe(Effect.mapError(() => new CliFailure({ message: `${directory} cannot be written: runs have no place here` })))
   const found = file ?? (yield* findConfigFile(directory))
   return {
-    facts: [found === undefined ? "no rlpt.config.* here: rlpt train takes its defaults" : `${found} is valid`, `model ${model}`],
+    facts: [
+      found === undefined
+        ? "no rlpt.config.* here: rlpt train takes its defaults"
+        : `${path.relative(directory, path.resolve(found))} is valid`,
+      `model ${model}`,
+    ],
   } satisfies Finding
 })

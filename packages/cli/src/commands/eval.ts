@@ -38,6 +38,9 @@ export const evalCommand = Command.make(
   Command.withDescription("Answer the held-out rows of a task greedily and score the answers"),
   Command.withExamples([
     { command: "rlpt eval", description: "Judge the model of the rlpt.config.* here, before training" },
-    { command: "rlpt eval --model runs/quiet-otter/model --set evalSize=200", description: "Judge what a run made of it" },
+    {
+      command: "rlpt eval --model runs/quiet-otter/model --set evalSize=200",
+      description: "Judge what a run made of it",
+    },
   ]),
 )

@@ -57,7 +57,8 @@ export const generateCommand = Command.make(
       const tokenizer = yield* Tokenizer
       const engine = yield* RolloutEngine
       const tokens = yield* tokenizer.encode(text)
-      if (tokens.length === 0) return yield* new CliFailure({ message: "the prompt is empty, and the model has no start token" })
+      if (tokens.length === 0)
+        return yield* new CliFailure({ message: "the prompt is empty, and the model has no start token" })
       const room = engine.contextLength - tokens.length
       if (room < 1) {
         const message = `the prompt has ${tokens.length} tokens; with a context of ${engine.contextLength} none can follow`
@@ -93,7 +94,7 @@ export const generateCommand = Command.make(
 
 const readPrompt = Effect.gen(function* () {
   const { stdin, stdinIsTerminal } = yield* Stdio.Stdio
-  if (yield* stdinIsTerminal) return yield* new CliFailure({ message: "a prompt is needed: rlpt generate \"3 + 4 =\"" })
+  if (yield* stdinIsTerminal) return yield* new CliFailure({ message: 'a prompt is needed: rlpt generate "3 + 4 ="' })
   return yield* stdin.pipe(Stream.decodeText(), Stream.mkString)
 })
 

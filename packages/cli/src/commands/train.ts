@@ -18,7 +18,10 @@ export const trainCommand = Command.make(
   Command.withDescription("Train a model with reinforcement learning: sample, score, update, repeat"),
   Command.withExamples([
     { command: "rlpt train", description: "Teach the built-in model arithmetic, or run the rlpt.config.* here" },
-    { command: "rlpt train --config grpo.yaml --set learningRate=2e-6", description: "Run a file, with one key changed" },
+    {
+      command: "rlpt train --config grpo.yaml --set learningRate=2e-6",
+      description: "Run a file, with one key changed",
+    },
     { command: "rlpt train --resume quiet-otter", description: "Go on with a run that was stopped" },
   ]),
 )

@@ -9,8 +9,7 @@ export interface ConfigProblem {
 }
 
 // Numeric: line 9 comes before line 10.
-const byPlace = (a: ConfigProblem, b: ConfigProblem): number =>
-  a.where.localeCompare(b.where, "en", { numeric: true })
+const byPlace = (a: ConfigProblem, b: ConfigProblem): number => a.where.localeCompare(b.where, "en", { numeric: true })
 
 /** A configuration that cannot be used, with everything that is wrong with it. */
 export class ConfigError extends Schema.TaggedError<ConfigError>()("ConfigError", {
@@ -24,4 +23,5 @@ export class ConfigError extends Schema.TaggedError<ConfigError>()("ConfigError"
   }
 }
 
-export const configError = (where: string, what: string): ConfigError => new ConfigError({ problems: [{ where, what }] })
+export const configError = (where: string, what: string): ConfigError =>
+  new ConfigError({ problems: [{ where, what }] })

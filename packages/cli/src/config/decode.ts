@@ -58,7 +58,9 @@ export const decodeConfig = Effect.fnUntraced(function* <A, I>(
   }
 
   if (!Predicate.isObject(value)) {
-    return yield* new ConfigError({ problems: [{ where: origin([]), what: "expected keys with values, such as seed: 1" }] })
+    return yield* new ConfigError({
+      problems: [{ where: origin([]), what: "expected keys with values, such as seed: 1" }],
+    })
   }
   const decoded = yield* Effect.result(
     Schema.decodeUnknownEffect(schema)(prepare(value), { errors: "all", onExcessProperty: "error", reportInput: true }),

@@ -24,7 +24,9 @@ const find = (root: Node | null, path: KeyPath): Found => {
   let offset = root?.range?.[0] ?? 0
   for (const [depth, part] of path.entries()) {
     if (isMap(node) && typeof part === "string") {
-      const pair = node.items.find(({ key }) => isScalar(key) && (key.value === part || camelCase(String(key.value)) === part))
+      const pair = node.items.find(
+        ({ key }) => isScalar(key) && (key.value === part || camelCase(String(key.value)) === part),
+      )
       if (!isPair(pair) || !isScalar(pair.key)) return { offset, depth }
       offset = pair.key.range?.[0] ?? offset
       node = pair.value

@@ -10,7 +10,7 @@ export const lendOurselves = async (file: string): Promise<void> => {
   if (lent || typeof Bun === "undefined" || isInstalled(dirname(file))) return
   lent = true
   const exports = await import("../index.ts")
-  await Bun.plugin({
+  Bun.plugin({
     name: "rlpt-config",
     setup: (build) => {
       build.module("rlpt", () => ({ exports, loader: "object" }))

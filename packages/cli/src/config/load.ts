@@ -24,7 +24,10 @@ export interface Loaded<A> extends Decoded<A> {
 const load = Effect.fnUntraced(function* <A extends { readonly root?: string }, I>(
   schema: Schema.Codec<A, I>,
   { directory, file, set }: LoadOptions,
-  { defaults, ...rest }: {
+  {
+    defaults,
+    ...rest
+  }: {
     /** Stands for a configuration file where there is none. */
     readonly defaults: object
     readonly foreignKey: (key: string) => string | undefined

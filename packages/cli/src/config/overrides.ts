@@ -40,8 +40,7 @@ export const applyOverride = (
     const part = override.path[depth]
     if (part === undefined) return Result.succeed(override.value)
     const here = override.path.slice(0, depth)
-    const misplaced = (what: string) =>
-      Result.fail({ where: override.source, what: `${showKeyPath(here)} ${what}` })
+    const misplaced = (what: string) => Result.fail({ where: override.source, what: `${showKeyPath(here)} ${what}` })
     if (typeof part === "number") {
       const items = value === undefined ? [] : value
       if (!Array.isArray(items)) return misplaced("is not a list")

@@ -15,7 +15,10 @@ export const findConfigFile = Effect.fnUntraced(function* (directory: string) {
     fs.exists(path.join(directory, name)).pipe(Effect.orElseSucceed(() => false)),
   )
   if (present.length > 1) {
-    return yield* configError(directory, `has both ${present.join(" and ")}: choose one by --config, or remove the other`)
+    return yield* configError(
+      directory,
+      `has both ${present.join(" and ")}: choose one by --config, or remove the other`,
+    )
   }
   return present[0] === undefined ? undefined : path.join(directory, present[0])
 })

@@ -36,8 +36,12 @@ const runFields = {
   model: Schema.optionalKey(Schema.NonEmptyString).annotate({
     description: "Hugging Face directory of the model to start from; the small built-in one if absent.",
   }),
-  task: withDefault(orShort(pluginUse("arithmetic")), "arithmetic").annotate({ description: "Where prompts come from." }),
-  checkpoint: withDefault(orShort(pluginUse("local")), "local").annotate({ description: "Where checkpoints are kept." }),
+  task: withDefault(orShort(pluginUse("arithmetic")), "arithmetic").annotate({
+    description: "Where prompts come from.",
+  }),
+  checkpoint: withDefault(orShort(pluginUse("local")), "local").annotate({
+    description: "Where checkpoints are kept.",
+  }),
   trackers: withDefault(Schema.Array(orShort(PluginUse)), []).annotate({
     description: "Who hears of metrics and samples besides the files of the run.",
   }),

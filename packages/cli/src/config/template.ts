@@ -36,7 +36,9 @@ export const configTemplate: Effect.Effect<string, Schema.SchemaError> = Effect.
 /** `value` as TypeScript. Plugins without options shrink to their names. */
 const literal = (value: unknown): string => {
   const short = Array.isArray(value) ? value.map(shorten) : shorten(value)
-  return JSON.stringify(short, null, 1)?.replaceAll(/\n\s*/g, " ").replaceAll(/\[ | \]/g, (bracket) => bracket.trim())
+  return JSON.stringify(short, null, 1)
+    ?.replaceAll(/\n\s*/g, " ")
+    .replaceAll(/\[ | \]/g, (bracket) => bracket.trim())
 }
 
 const shorten = (value: unknown): unknown =>

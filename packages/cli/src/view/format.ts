@@ -61,6 +61,9 @@ export const sparkline = (values: ReadonlyArray<number>, width: number): string 
 
 /** `text` on one line, cut to `width` columns. */
 export const oneLine = (text: string, width: number): string => {
-  const flat = text.trim().replaceAll(/\s*\n\s*/g, " ⏎ ").replaceAll(/\p{Cc}/gu, " ")
+  const flat = text
+    .trim()
+    .replaceAll(/\s*\n\s*/g, " ⏎ ")
+    .replaceAll(/\p{Cc}/gu, " ")
   return flat.length > width ? `${flat.slice(0, width - 1)}…` : flat
 }

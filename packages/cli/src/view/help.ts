@@ -27,7 +27,15 @@ export const helpFormatter = (screen: ScreenService): CliOutput.Formatter => {
   return {
     ...CliOutput.defaultFormatter({ colors: screen.colors }),
     formatVersion: (name, version) => `${name} ${version}`,
-    formatHelpDoc: ({ args = [], description, examples: docs = [], flags, globalFlags = [], subcommands = [], usage }) => {
+    formatHelpDoc: ({
+      args = [],
+      description,
+      examples: docs = [],
+      flags,
+      globalFlags = [],
+      subcommands = [],
+      usage,
+    }) => {
       const commands = subcommands.flatMap((group) => group.commands)
       return [
         description,

@@ -45,7 +45,7 @@ export const makeScreen = ({ output, errorOutput, noColor, term }: ScreenOptions
 
   return {
     // A terminal that does not know its width says 0.
-    columns: () => (isTerminal ? (output.columns || 80) : undefined),
+    columns: () => (isTerminal ? output.columns || 80 : undefined),
     colors: isTerminal && (noColor === undefined || noColor === ""),
     print: (line) => above(output, `${line}\n`),
     warn: (line) => above(errorOutput, `${line}\n`),
@@ -73,7 +73,8 @@ export const Screen: Context.Reference<ScreenService> = Context.Reference("rlpt/
 export const screenLogger = (screen: ScreenService) =>
   Logger.make<unknown, void>(({ logLevel, message }) => {
     const text = [message].flat().map(String).join(" ")
-    const label = logLevel === "Warn" ? yellow(screen, "warning:") : logLevel === "Error" ? red(screen, "error:") : undefined
+    const label =
+      logLevel === "Warn" ? yellow(screen, "warning:") : logLevel === "Error" ? red(screen, "error:") : undefined
     Effect.runSync(screen.warn(label === undefined ? text : `${label} ${text}`))
   })
 

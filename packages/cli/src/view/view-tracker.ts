@@ -72,7 +72,9 @@ export const viewTracker = Effect.fnUntraced(function* (screen: ScreenService, m
       // Before the first step there is only the evaluation of the base, and no timings will follow.
       if (step > 0) return
       const columns = screen.columns()
-      yield* screen.print(fit(stepLine({ step, maxSteps, metrics, timings: {}, history: [] }, true), columns ?? Infinity))
+      yield* screen.print(
+        fit(stepLine({ step, maxSteps, metrics, timings: {}, history: [] }, true), columns ?? Infinity),
+      )
       yield* Ref.update(state, (before) => ({ ...before, metrics: {} }))
     }),
     timings: endStep,

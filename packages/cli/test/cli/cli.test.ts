@@ -59,11 +59,7 @@ describe("a mistake on the command line is one line and the way to the help", ()
       'error: --count: expected a value greater than 0, got "0"\nsee rlpt generate --help\n',
     ],
     ["missing value", ["train", "--config"], "error: --config needs a value: file\nsee rlpt train --help\n"],
-    [
-      "superfluous argument",
-      ["train", "x"],
-      'error: unexpected positional argument: "x"\nsee rlpt train --help\n',
-    ],
+    ["superfluous argument", ["train", "x"], 'error: unexpected positional argument: "x"\nsee rlpt train --help\n'],
   ]
   for (const [name, args, expected] of cases) {
     it.effect(name, () =>
@@ -106,9 +102,20 @@ describe("exit codes", () => {
           const plugins = yield* runProcess(directory, "train")
           expect(plugins.code).toBe(1)
           expect(plugins.errors).toContain("the configuration has")
-          expect(plugins.errors).toMatch(/rlpt\.config\.yaml:1:1 {2}task\.use: there is no task "arithmetc"; did you mean "arithmetic"/)
+          expect(plugins.errors).toMatch(
+            /rlpt\.config\.yaml:1:1 {2}task\.use: there is no task "arithmetc"; did you mean "arithmetic"/,
+          )
           expect(plugins.errors).toMatch(/rlpt\.config\.yaml:4:16 {2}rewards\[0\]\.options\.foo: unknown option/)
-          const model = yield* runProcess(directory, "train", "-s", "task=arithmetic", "-s", "rewards=[arithmetic]", "-s", "model=Qwen/x")
+          const model = yield* runProcess(
+            directory,
+            "train",
+            "-s",
+            "task=arithmetic",
+            "-s",
+            "rewards=[arithmetic]",
+            "-s",
+            "model=Qwen/x",
+          )
           expect(model.code).toBe(1)
           expect(model.errors).toBe(
             `error: --set model=Qwen/x  model: ${directory}/Qwen/x is not a Hugging Face directory: it has no config.json ` +

@@ -1,5 +1,5 @@
 import { fileURLToPath } from "node:url"
-import { Effect, Exit } from "effect"
+import { Effect, Exit, FileSystem, Schedule } from "effect"
 import { runCli } from "../../src/main.ts"
 import { makeScreen, Screen } from "../../src/view/screen.ts"
 
@@ -48,3 +48,13 @@ export const runProcess = (directory: string, ...args: ReadonlyArray<string>) =>
     const told = errors.split("\n").filter((line) => !line.startsWith("Warning: maxDynamic"))
     return { output, errors: told.join("\n"), code }
   })
+
+/** Waits until the run's metrics tell of `step`. */
+export const untilStep = Effect.fnUntraced(function* (run: string, step: number) {
+  const fs = yield* FileSystem.FileSystem
+  yield* fs.readFileString(`${run}/metrics.jsonl`).pipe(
+    Effect.filterOrFail((text) => text.includes(`"step":${step},`)),
+    Effect.retry(Schedule.spaced("5 millis")),
+    Effect.timeout("30 seconds"),
+  )
+})

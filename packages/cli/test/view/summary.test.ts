@@ -6,7 +6,10 @@ import { withFiles } from "../support.ts"
 
 it.effect("the course of a run is the first and last value of each metric, whatever step had it", () =>
   withFiles(
-    { "metrics.jsonl": '{"step":0,"eval/accuracy":0.125}\n{"step":1,"loss":"NaN"}\n{"step":2,"loss":2,"eval/accuracy":0.71}\n' },
+    {
+      "metrics.jsonl":
+        '{"step":0,"eval/accuracy":0.125}\n{"step":1,"loss":"NaN"}\n{"step":2,"loss":2,"eval/accuracy":0.71}\n',
+    },
     Effect.fnUntraced(function* (directory) {
       const course = yield* readCourse(`${directory}/metrics.jsonl`)
       expect(course.get("eval/accuracy")).toEqual({ first: 0.125, last: 0.71 })
@@ -22,7 +25,8 @@ describe("a run is judged by", () => {
 
   test("its held-out reward when nothing is right or wrong", () =>
     expect(line({ "eval/accuracy": [0, 0], "eval/reward": [0.38, 0.6] })).toBe("held-out reward 0.38 → 0.60"))
-  test("its reward when nothing is held out", () => expect(line({ loss: [1, 2], reward: [0.1, 0.9] })).toBe("reward 0.10 → 0.90"))
+  test("its reward when nothing is held out", () =>
+    expect(line({ loss: [1, 2], reward: [0.1, 0.9] })).toBe("reward 0.10 → 0.90"))
   test("its loss when there is no reward", () => expect(line({ loss: [2, 1] })).toBe("loss 2.00 → 1.00"))
   test("nothing when it measured nothing", () => expect(line({})).toBeUndefined())
 })

@@ -9,7 +9,11 @@ import { viewTracker } from "../../src/view/view-tracker.ts"
 /** A screen whose output is kept as text. */
 const recorded = (terminal: { readonly columns: number; readonly noColor?: string } | undefined) => {
   const written: Array<string> = []
-  const stream = { isTTY: terminal !== undefined, columns: terminal?.columns ?? 0, write: (text: string) => written.push(text) }
+  const stream = {
+    isTTY: terminal !== undefined,
+    columns: terminal?.columns ?? 0,
+    write: (text: string) => written.push(text),
+  }
   const screen = makeScreen({ output: stream, errorOutput: stream, noColor: terminal?.noColor })
   return { screen, text: () => written.join("") }
 }

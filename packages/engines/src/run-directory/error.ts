@@ -1,4 +1,4 @@
-import { PlatformError, Schema } from "effect"
+import { Schema, type PlatformError } from "effect"
 
 /** A run directory that cannot be made, opened or written. The message names the path and what to do. */
 export class RunDirectoryError extends Schema.TaggedError<RunDirectoryError>()("RunDirectoryError", {

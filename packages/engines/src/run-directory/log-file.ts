@@ -17,10 +17,9 @@ export const trackerError =
 export const logFile = (fs: FileSystem.FileSystem, path: string): LogFile => ({
   // An interrupt must not leave half a line behind: the checkpoint that follows it counts on whole ones.
   append: (data) =>
-    fs.writeFile(path, typeof data === "string" ? new TextEncoder().encode(data) : data, { flag: "a" }).pipe(
-      Effect.mapError(trackerError(`append to ${path}`)),
-      Effect.uninterruptible,
-    ),
+    fs
+      .writeFile(path, typeof data === "string" ? new TextEncoder().encode(data) : data, { flag: "a" })
+      .pipe(Effect.mapError(trackerError(`append to ${path}`)), Effect.uninterruptible),
   truncate: Effect.fnUntraced(
     function* (keep) {
       if (!(yield* fs.exists(path))) return

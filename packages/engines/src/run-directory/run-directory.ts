@@ -39,7 +39,9 @@ export interface CreateRun {
 export const createRun = Effect.fnUntraced(function* ({ outputDir, name, config }: CreateRun) {
   const fs = yield* FileSystem.FileSystem
   if (name !== undefined) yield* checkNewName(outputDir, name)
-  yield* fs.makeDirectory(outputDir, { recursive: true }).pipe(Effect.mapError(cannot(`make the directory ${outputDir}`)))
+  yield* fs
+    .makeDirectory(outputDir, { recursive: true })
+    .pipe(Effect.mapError(cannot(`make the directory ${outputDir}`)))
   const configText = `${JSON.stringify(config, null, 2)}\n`
   const claimed = name === undefined ? yield* claimFirstFree(outputDir, configText) : yield* claim(outputDir, name)
   if (claimed === undefined) return yield* taken(name)
@@ -83,11 +85,13 @@ export const writeConfig = Effect.fnUntraced(function* (run: RunDirectory, confi
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const file = path.join(run.path, "config.json")
-  yield* fs.writeFileString(`${file}.new`, `${JSON.stringify(config, null, 2)}\n`).pipe(
-    Effect.andThen(fs.rename(`${file}.new`, file)),
-    Effect.mapError(cannot(`write ${file}`)),
-    Effect.uninterruptible,
-  )
+  yield* fs
+    .writeFileString(`${file}.new`, `${JSON.stringify(config, null, 2)}\n`)
+    .pipe(
+      Effect.andThen(fs.rename(`${file}.new`, file)),
+      Effect.mapError(cannot(`write ${file}`)),
+      Effect.uninterruptible,
+    )
 })
 
 /** Makes `outputDir/name`; nothing if it is there already. Making a directory is atomic, so two runs never share one. */

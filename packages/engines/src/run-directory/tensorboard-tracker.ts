@@ -27,8 +27,7 @@ const lengthDelimited = (number: number, payload: ArrayLike<number>): number[] =
 
 const text = (number: number, value: string): number[] => lengthDelimited(number, new TextEncoder().encode(value))
 
-const wallTime = (seconds: number): number[] =>
-  field(1, "fixed64", new Uint8Array(new Float64Array([seconds]).buffer))
+const wallTime = (seconds: number): number[] => field(1, "fixed64", new Uint8Array(new Float64Array([seconds]).buffer))
 
 /** The record that opens an event file. `seconds` since 1970. */
 export const versionRecord = (seconds: number): Uint8Array =>
@@ -37,10 +36,7 @@ export const versionRecord = (seconds: number): Uint8Array =>
 /** One record with all of `scalars` (values are rounded to float32). `seconds` since 1970. */
 export const scalarRecord = (seconds: number, step: number, scalars: Metrics): Uint8Array => {
   const values = Object.entries(scalars).flatMap(([tag, value]) =>
-    lengthDelimited(1, [
-      ...text(1, tag),
-      ...field(2, "fixed32", new Uint8Array(new Float32Array([value]).buffer)),
-    ]),
+    lengthDelimited(1, [...text(1, tag), ...field(2, "fixed32", new Uint8Array(new Float32Array([value]).buffer))]),
   )
   return encodeRecord(
     Uint8Array.from([...wallTime(seconds), ...field(2, "varint", varint(step)), ...lengthDelimited(5, values)]),

@@ -94,9 +94,7 @@ describe("openRun", () => {
       Effect.fnUntraced(function* (outputDir) {
         yield* Effect.scoped(createRun({ outputDir, name: "mine", config }))
         const error = yield* Effect.flip(openRun({ outputDir, run: "yours" }))
-        expect(error.message).toBe(
-          `no run at ${outputDir}/yours: it has no config.json. Runs in ${outputDir}: mine`,
-        )
+        expect(error.message).toBe(`no run at ${outputDir}/yours: it has no config.json. Runs in ${outputDir}: mine`)
       }),
     ),
   )
@@ -108,9 +106,7 @@ describe("openRun", () => {
           Effect.gen(function* () {
             yield* createRun({ outputDir, name: "mine", config })
             const error = yield* Effect.flip(openRun({ outputDir, run: "mine" }))
-            expect(error.message).toBe(
-              "run mine is being written by another process: wait for it, or end it first",
-            )
+            expect(error.message).toBe("run mine is being written by another process: wait for it, or end it first")
           }),
         )
         expect((yield* openRun({ outputDir, run: "mine" })).name).toBe("mine")
