@@ -136,8 +136,8 @@ export const trainingRun = Effect.fn("trainingRun")(function* <C extends TrainCo
 /** Says on Ctrl-C what is being waited for. */
 const announceInterruption = Effect.gen(function* () {
   const screen = yield* Screen
-  const announce = () =>
-    Effect.runSync(screen.warn("stopping after this step; press Ctrl-C again to stop at once and lose it"))
+  const run = Effect.runSyncWith(yield* Effect.context())
+  const announce = () => run(screen.warn("stopping after this step; press Ctrl-C again to stop at once and lose it"))
   yield* Effect.acquireRelease(
     Effect.sync(() => void process.once("SIGINT", announce)),
     () => Effect.sync(() => void process.off("SIGINT", announce)),

@@ -13,7 +13,7 @@ const examples: Readonly<Record<string, unknown>> = {
 
 /** A new `rlpt.config.ts`: every key with its description, and its default or an example. */
 export const configTemplate: Effect.Effect<string, Schema.SchemaError> = Effect.map(
-  Schema.decodeUnknownEffect(TrainConfig)({}),
+  Schema.decodeEffect(TrainConfig)({}),
   (defaults) => {
     const values: Readonly<Record<string, unknown>> = { ...examples, ...defaults, ...quickStart }
     const entries = Object.entries(TrainConfig.fields).map(([key, field]) => {

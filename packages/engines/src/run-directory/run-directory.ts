@@ -100,11 +100,9 @@ const claim = Effect.fnUntraced(function* (outputDir: string, name: string) {
   const path = yield* Path.Path
   const folder = path.join(outputDir, name)
   return yield* fs.makeDirectory(folder).pipe(
-    Effect.as<string | undefined>(name),
+    Effect.as<string | void>(name),
     Effect.catch((error) =>
-      error.reason._tag === "AlreadyExists"
-        ? Effect.succeed(undefined)
-        : Effect.fail(cannot(`make the directory ${folder}`)(error)),
+      error.reason._tag === "AlreadyExists" ? Effect.void : Effect.fail(cannot(`make the directory ${folder}`)(error)),
     ),
   )
 })
