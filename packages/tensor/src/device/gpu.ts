@@ -1,9 +1,9 @@
 import type { AdapterInfo, AdapterKind } from "../adapter/info.ts"
 import { requestGpu } from "../adapter/request.ts"
-import { dtypeOf, elementBytes, hostArray, showShape, sizeOf, type DType, type HostArray, type Shape } from "../dtype.ts"
+import { dtypeOf, elementBytes, hostArray, sameShape, showShape, sizeOf, type DType, type HostArray, type Shape } from "../dtype.ts"
 import { DeviceLostError, OutOfMemoryError, ShapeError, TensorError, ValidationError } from "../errors.ts"
 import type { DeviceTraits } from "../graph/fused-op.ts"
-import { Node, type Value } from "../graph/node.ts"
+import { Node, type Spec, type Value } from "../graph/node.ts"
 import { Tensor } from "../graph/tensor.ts"
 import { lower } from "../program/lower.ts"
 import { Program } from "../program/program.ts"
@@ -44,6 +44,14 @@ export type Outputs = Tensor | readonly Tensor[] | Readonly<Record<string, Tenso
 /** Operations that update memory in place while a function is traced. */
 interface Trace {
   readonly effects: Node[]
+}
+
+/** One recording of a compiled function. */
+interface Recorded<Result> {
+  readonly program: Program
+  readonly rebuild: (storages: readonly Storage[]) => Result
+  /** Held because memory that the trace made lives as long as the graph that reads it. */
+  readonly effects: readonly Node[]
 }
 
 /** A WebGPU device and everything on it: memory, pipelines, and the programs that were recorded. */
@@ -131,8 +139,8 @@ export class Gpu {
     options: { readonly name?: string } = {},
   ): Compiled<Args, Result> {
     const owner = options.name ?? (fn.name || "compiled")
-    const programs = new Map<string, { program: Program; rebuild: (storages: readonly Storage[]) => Result }>()
-    const build = (specs: readonly { shape: Shape; dtype: DType }[]) => {
+    const programs = new Map<string, Recorded<Result>>()
+    const build = (specs: readonly Spec[]): Recorded<Result> => {
       const inputs = specs.map((spec, index) => new Node({ kind: "input", index }, [], [spec]))
       const { result, effects } = this.#traced(
         () => fn(...(inputs.map((node) => new Tensor(this, { node, output: 0 })) as unknown as Args)),
@@ -143,9 +151,9 @@ export class Gpu {
         const fresh = tensors.map(({ shape, dtype }, i) => this.wrap(storages[i]!, shape, dtype))
         return rebuildOutputs(result, fresh)
       }
-      return { program, rebuild }
+      return { program, rebuild, effects }
     }
-    const lookup = (specs: readonly { shape: Shape; dtype: DType }[]) => {
+    const lookup = (specs: readonly Spec[]) => {
       const key = specs.map(({ shape, dtype }) => `${dtype}${shape.join("x")}`).join()
       const known = programs.get(key)
       if (known) return known
@@ -155,6 +163,7 @@ export class Gpu {
     }
     const call = (...args: Args): Result => {
       this.#check()
+      if (this.#trace) throw new TensorError("compile", "a compiled function may not be called inside another")
       const { program, rebuild } = lookup(args.map(({ shape, dtype }) => ({ shape, dtype })))
       return rebuild(program.run(this.#storages(args), owner))
     }
@@ -173,6 +182,14 @@ export class Gpu {
   /** Runs what is needed to give `tensors` memory, all in one program. */
   realize(tensors: readonly Tensor[]): void {
     this.#storages(tensors)
+  }
+
+  /**
+   * Keeps `tensors` as they are now, before memory that they depend on is overwritten. While a function is traced
+   * nothing needs doing: its program keeps the order.
+   */
+  pin(tensors: readonly Tensor[]): void {
+    if (!this.#trace) this.realize(tensors.filter(({ value }) => value.node.op.kind !== "constant"))
   }
 
   /** Copies a tensor to the host. Waits for the GPU without burning a core. */
@@ -240,19 +257,32 @@ export class Gpu {
 
   /** Adds `value` to `target` where it lies: at once, or, inside a compiled function, in its place in the program. */
   accumulate(target: Tensor, value: Tensor): void {
+    if (!sameShape(target.shape, value.shape) || target.dtype !== "f32" || value.dtype !== "f32")
+      throw new ShapeError(
+        "accumulate",
+        `${value.dtype} ${showShape(value.shape)} does not add to ${target.dtype} ${showShape(target.shape)}`,
+      )
     this.effect(target.derive({ kind: "accumulate" }, [target, value], target.shape))
   }
 
-  /** Runs an in-place operation for its effect. For the library's own operations. */
+  /**
+   * Runs an in-place operation for its effect. For the library's own operations. Outside of compiled functions it runs
+   * at once: a tensor that depends on what is overwritten and has not been read yet sees the new values.
+   */
   effect(tensor: Tensor): void {
-    if (this.#trace) this.#trace.effects.push(tensor.value.node)
-    else this.#program([], [tensor.value.node], []).run([], "effect")
+    const { node } = tensor.value
+    if (this.#trace) {
+      this.#trace.effects.push(node)
+      return
+    }
+    this.pin(node.inputs.map((input) => tensor.beside(input)))
+    this.#once([], [node], "effect")
   }
 
   /** A tensor over memory that exists. */
   wrap(storage: Storage, shape: Shape, dtype: DType): Tensor {
     const node = new Node({ kind: "leaf" }, [], [{ shape, dtype }])
-    node.storages = [storage]
+    node.memory[0] = storage
     this.#watch(node, storage)
     return new Tensor(this, { node, output: 0 })
   }
@@ -302,32 +332,30 @@ export class Gpu {
   }
 
   #storages(tensors: readonly Tensor[]): readonly Storage[] {
-    const pending = tensors.filter(({ value }) => !value.node.storages)
+    const pending = tensors.map(({ value }) => value).filter(({ node, output }) => !node.memory[output])
     if (pending.length > 0) {
       if (this.#trace) throw new TensorError("read", "a value is not known yet while a function is being traced")
-      const program = this.#program(pending.map(({ value }) => value), [], [])
-      program.run([], "tensor").forEach((storage, i) => {
-        const { node, output } = pending[i]!.value
-        this.#computed(node, output, storage)
+      this.#once(pending, [], "tensor").forEach((storage, i) => {
+        const { node, output } = pending[i]!
+        node.memory[output] = storage
+        this.#watch(node, storage)
       })
-      program.dispose()
     }
     return tensors.map(({ value }) => {
-      const storage = value.node.storages?.[value.output] ?? this.#partial.get(value.node)?.[value.output]
-      if (!storage || storage.released) throw new TensorError("read", "the tensor's memory was disposed of")
+      const storage = value.node.memory[value.output]!
+      if (storage.released) throw new TensorError("read", "the tensor's memory was disposed of")
       return storage
     })
   }
 
-  /** Outputs computed so far of nodes with several outputs. */
-  readonly #partial = new WeakMap<Node, Storage[]>()
-
-  #computed(node: Node, output: number, storage: Storage): void {
-    this.#watch(node, storage)
-    const all = this.#partial.get(node) ?? []
-    all[output] = storage
-    this.#partial.set(node, all)
-    if (node.specs.every((_, i) => all[i])) node.storages = all
+  /** Runs a program that is not kept. */
+  #once(outputs: readonly Value[], effects: readonly Node[], owner: string): readonly Storage[] {
+    const program = this.#program(outputs, effects, [])
+    try {
+      return program.run([], owner)
+    } finally {
+      program.dispose()
+    }
   }
 
   /** Memory of a forgotten tensor comes back; storage that several tensors share follows the first of them. */

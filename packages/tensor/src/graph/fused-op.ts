@@ -45,8 +45,8 @@ export interface FusedOp<Attributes> {
   readonly inPlace?: (attributes: Attributes) => Readonly<Record<number, number>>
   /** Gradient of each input, `undefined` where there is none. `grads[i]` is undefined if output i was not used. */
   readonly backward?: (context: BackwardContext<Attributes>) => readonly (Tensor | undefined)[]
-  /** The same operation adding its only output to a target (its last input then), if it can. */
-  readonly accumulating?: (attributes: Attributes) => Attributes
+  /** The same operation adding its only output to a target (its last input then), or `undefined` if it cannot. */
+  readonly accumulating?: (attributes: Attributes) => Attributes | undefined
 }
 
 export interface BackwardContext<Attributes> {

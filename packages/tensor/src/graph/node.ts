@@ -50,14 +50,19 @@ let created = 0
 export class Node {
   /** Rises with creation: inputs always have smaller ids than their users. */
   readonly id = created++
-  /** The memory of each output once it is there. */
-  storages: Storage[] | undefined
+  /** The memory of each output that is there. */
+  readonly memory: (Storage | undefined)[] = []
 
   constructor(
     readonly op: Op,
     readonly inputs: readonly Value[],
     readonly specs: readonly Spec[],
   ) {}
+
+  /** The memory of all outputs once it is there. */
+  get storages(): readonly Storage[] | undefined {
+    return this.specs.every((_, output) => this.memory[output]) ? (this.memory as Storage[]) : undefined
+  }
 }
 
 export const specOf = (value: Value): Spec => value.node.specs[value.output]!

@@ -53,7 +53,7 @@ export class Tensor {
 
   /** Gives the memory back. Only for tensors that hold memory of their own. */
   dispose(): void {
-    for (const storage of this.value.node.storages ?? []) storage.release()
+    this.value.node.memory[this.value.output]?.release()
   }
 
   [Symbol.dispose](): void {

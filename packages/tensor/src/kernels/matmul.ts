@@ -43,10 +43,7 @@ export const matmulOp: FusedOp<Attributes> = {
     const { kernel, params, grid } = matmulLaunch(problem, emit.device)
     emit.launch(kernel, epilogue === "residual" ? [a!, b!, residual!, out!] : [a!, b!, out!], params, grid)
   },
-  accumulating: ({ layout, epilogue }) => {
-    if (epilogue !== "store") throw new ShapeError("matmul", "a product with a residual cannot accumulate")
-    return { layout, epilogue: "accumulate" }
-  },
+  accumulating: ({ layout, epilogue }) => (epilogue === "store" ? { layout, epilogue: "accumulate" } : undefined),
   backward: ({ inputs: [a, b], grads: [g], attributes: { layout, epilogue }, needs }) => {
     const want = (index: number, gradient: () => Tensor) => (needs[index] ? gradient() : undefined)
     const others = epilogue === "residual" ? [g!] : []

@@ -18,6 +18,18 @@ export interface SampleOptions {
 }
 
 /**
+ * −log(e) of an exponential deviate e = −log(1 − v), v uniform in (0, 1). Likely tokens come from small e: there v keeps
+ * all 32 bits of the word, and the series Σ 2sⁿ/n over odd n with s = v/(2 − v) the digits that log(1 − v) would lose.
+ */
+const gumbelWgsl = `
+fn gumbel(word: u32) -> f32 {
+  let v = min((f32(word) + 0.5) * ${2 ** -32}, 1.0 - ${2 ** -24});
+  let s = v / (2.0 - v); let s2 = s * s;
+  let series = 2.0 * s * (1.0 + s2 * (1.0 / 3.0 + s2 * (0.2 + s2 * (1.0 / 7.0 + s2 / 9.0))));
+  return -log(select(-log(1.0 - v), series, v < 0.25));
+}`
+
+/**
  * One invocation per row. Truncation finds its threshold by bisection over the ordered bits of the logits: exact, and
  * without sorting. The draw is the argmax of logit + Gumbel noise (J. E. Gumbel, 1954), its noise a function of the
  * row's key and the token alone.
@@ -37,10 +49,7 @@ const kernel = ({ temperature, topK, topP, minP }: SampleOptions): Kernel => {
     },
     buffers: [reads("logits"), reads("keys", "vec4u"), writes("out", "i32")],
     body: () => `${pcg4dWgsl}
-fn gumbel(word: u32) -> f32 {
-  let u = (f32(word >> 8u) + 0.5) * ${2 ** -24};
-  return -log(-log(u));
-}
+${gumbelWgsl}
 /** Bits whose order as integers is the order of the floats, and back. */
 fn ordered(x: f32) -> u32 {
   let bits = bitcast<u32>(x);

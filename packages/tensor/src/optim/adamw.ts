@@ -31,15 +31,19 @@ interface Attributes {
   readonly maxGradNorm: number
 }
 
+/** By its bits: WGSL lets compilers assume that no number is infinite or NaN. */
+const isFinite = `
+fn isFinite(x: f32) -> bool { return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u; }`
+
 /** 1 − βᵗ by recurrence: exact where 1 minus an f32 power would cancel. */
 const advance: Kernel = {
   name: "adamw: bias corrections",
   params: { beta1: "f32", beta2: "f32", rest1: "f32", rest2: "f32" },
   buffers: [reads("norm"), writes("corrections")],
-  body: () => `
+  body: () => `${isFinite}
 @compute @workgroup_size(1)
 fn main() {
-  if (!(norm[0] < 3.0e38)) { return; }
+  if (!isFinite(norm[0])) { return; }
   corrections[0] = fma(p.beta1, corrections[0], p.rest1);
   corrections[1] = fma(p.beta2, corrections[1], p.rest2);
 }`,
@@ -67,11 +71,11 @@ const update: Kernel = {
     writes("moment2", "vec4f"),
     writes("grad", "vec4f"),
   ],
-  body: () => `${perItem(64, "p.items")}
+  body: () => `${isFinite}${perItem(64, "p.items")}
   var g = grad[i];
   grad[i] = vec4f();
   let total = norm[0];
-  if (!(total < 3.0e38)) { return; }
+  if (!isFinite(total)) { return; }
   if (p.maxGradNorm > 0.0) { g *= min(1.0, p.maxGradNorm / (total + 1e-6)); }
   let lr = learningRate[0];
   let m = p.beta1 * moment1[i] + p.rest1 * g;
@@ -138,6 +142,7 @@ export class AdamW {
 
   /** Adds gradients, in the order of {@link params}. */
   accumulate(grads: readonly Tensor[]): void {
+    grads[0]?.gpu.pin(grads)
     grads.forEach((gradient, i) => gradient.gpu.accumulate(this.grads[i]!, gradient))
   }
 
@@ -167,6 +172,7 @@ export class AdamW {
 
   /** One whole step at the constructor's learning rate; gives back the value that was differentiated. */
   step({ value, grads }: ValueAndGrad): Tensor {
+    value.gpu.pin([value, ...grads])
     this.accumulate(grads)
     this.update({ learningRate: value.gpu.constant(this.#options.lr) })
     return value

@@ -29,17 +29,20 @@ export class Arena {
   /** One tensor per parameter, over its part of the buffer. */
   readonly views: readonly Tensor[]
 
+  readonly #layout: ArenaLayout
+
   /** Zeros in the shapes of `params`. */
   constructor(params: readonly Tensor[], layout: ArenaLayout, owner: string) {
     const { gpu } = params[0]!
+    this.#layout = layout
     this.flat = gpu.zeros([layout.bytes / elementBytes], "f32", owner)
+    this.views = params.map((param, i) => gpu.wrap(this.#region(layout.offsets[i]!, param.size), param.shape, "f32"))
+  }
+
+  #region(offset: number, size: number): Storage {
     const { node } = this.flat.value
-    const [storage] = node.storages!
-    this.views = params.map((param, i) => {
-      const bytes = Math.ceil((param.size * elementBytes) / 16) * 16
-      const region = new Storage(storage!.buffer, storage!.offset + layout.offsets[i]!, bytes, undefined, node)
-      return gpu.wrap(region, param.shape, "f32")
-    })
+    const { buffer, offset: start } = node.memory[0]!
+    return new Storage(buffer, start + offset, Math.ceil((size * elementBytes) / 16) * 16, undefined, node)
   }
 
   /** Moves the values of `params` here: they are then views of this arena, and their own memory is given back. */
@@ -49,14 +52,15 @@ export class Arena {
     const encoder = gpu.device.createCommandEncoder()
     const old = params.map((param, i) => {
       if (param.dtype !== "f32") throw new TensorError("arena", `parameters must be f32, not ${param.dtype}`)
-      const [source] = param.value.node.storages!
-      const [target] = this.views[i]!.value.node.storages!
-      encoder.copyBufferToBuffer(source!.buffer, source!.offset, target!.buffer, target!.offset, target!.bytes)
-      return source!
+      const source = param.value.node.memory[param.value.output]!
+      const target = this.views[i]!.value.node.memory[0]!
+      encoder.copyBufferToBuffer(source.buffer, source.offset, target.buffer, target.offset, target.bytes)
+      return source
     })
     gpu.device.queue.submit([encoder.finish()])
-    params.forEach((param, i) => {
-      param.value.node.storages = [...this.views[i]!.value.node.storages!]
+    // A region of its own: the view's goes when the arena is forgotten, and parameters outlive their optimiser.
+    params.forEach(({ value, size }, i) => {
+      value.node.memory[value.output] = this.#region(this.#layout.offsets[i]!, size)
     })
     for (const storage of old) storage.release()
   }

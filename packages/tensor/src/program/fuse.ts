@@ -3,13 +3,7 @@ import { Node, specOf, type ReduceName, type Value } from "../graph/node.ts"
 import { mapTable } from "../ops/table.ts"
 import { accessKind, broadcastAccess, collapse, vectorizable, type Access } from "./access.ts"
 import { perItem, reads, writes, type Kernel } from "./kernel.ts"
-
-/** Follows reshapes down to the value whose memory they share. */
-export const baseOf = (value: Value): Value => {
-  let base = value
-  while (base.node.op.kind === "reshape") base = base.node.inputs[0]!
-  return base
-}
+import { baseOf, type Conflicts } from "./schedule.ts"
 
 /** Whether `node` becomes part of a generated kernel. */
 const isFused = (node: Node): boolean => isPointwise(node) || node.op.kind === "reduce"
@@ -19,12 +13,13 @@ const isPointwise = (node: Node): boolean =>
 
 /**
  * Decides which element-wise nodes get memory of their own. A node that only one kernel reads, element for element,
- * is computed inside that kernel; everything else is a root. Returns the group (its root) of each node computed
- * inside a kernel.
+ * is computed inside that kernel, unless what it reads has been overwritten by then; everything else is a root. Returns
+ * the group (its root) of each node computed inside a kernel.
  */
 export const groupPointwise = (
   nodes: readonly Node[],
   outputs: ReadonlySet<Node>,
+  conflicts: Conflicts,
 ): ReadonlyMap<Node, Node> => {
   const users = new Map<Node, { readonly node: Node; readonly value: Value }[]>()
   for (const node of nodes) {
@@ -51,7 +46,8 @@ export const groupPointwise = (
     if (node.op.kind === "constant" && !outputs.has(node) && (users.get(node) ?? []).every(({ node: user }) => isFused(user)))
       continue
     const [only] = roots
-    groups.set(node, roots.size === 1 && only && !outputs.has(node) ? only : node)
+    const inlined = roots.size === 1 && only && !outputs.has(node) && !conflicts.between(node, only)
+    groups.set(node, inlined ? only : node)
   }
   return groups
 }
@@ -227,8 +223,8 @@ ${perItem(64, "p.items")}
 
 const combine: Readonly<Record<ReduceName, { readonly start: string; readonly of: (a: string, b: string) => string }>> = {
   sum: { start: "0.0", of: (a, b) => `${a} + ${b}` },
-  max: { start: "-3.40282347e38", of: (a, b) => `max(${a}, ${b})` },
-  min: { start: "3.40282347e38", of: (a, b) => `min(${a}, ${b})` },
+  max: { start: "-0x1.fffffep+127", of: (a, b) => `max(${a}, ${b})` },
+  min: { start: "0x1.fffffep+127", of: (a, b) => `min(${a}, ${b})` },
 }
 
 /**

@@ -1,10 +1,12 @@
 import { elementBytes, sizeOf } from "../dtype.ts"
 import type { Storage } from "../device/storage.ts"
+import { TensorError } from "../errors.ts"
 import type { DeviceTraits, Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
 import { Node, specOf, type Spec, type Value } from "../graph/node.ts"
 import { accumulateKernel } from "../kernels/accumulate.ts"
-import { baseOf, fuse, groupPointwise, reductionBlock } from "./fuse.ts"
+import { fuse, groupPointwise, reductionBlock } from "./fuse.ts"
 import { gridFor, type Grid, type Kernel } from "./kernel.ts"
+import { baseOf, Conflicts, placeOf, reachable, schedule } from "./schedule.ts"
 
 /** Memory of a program: a storage that exists, or bytes that the planner places. */
 export interface Cell {
@@ -39,6 +41,11 @@ interface Region extends Operand {
   readonly offset: number
 }
 
+const held = (storage: Storage): Cell => {
+  if (storage.released) throw new TensorError("read", "the tensor's memory was disposed of")
+  return { bytes: storage.bytes, storage }
+}
+
 const whole = (spec: Spec, cell: Cell): Region => ({ spec, cell, offset: 0 })
 
 const binding = (operand: Operand): Binding => {
@@ -67,9 +74,11 @@ class Lowering implements Emitter {
     readonly device: DeviceTraits,
   ) {
     const roots = [...outputs.map((value) => value.node), ...effects]
-    const nodes = schedule(roots)
+    const written = reachable(roots)
     const materialized = new Set(outputs.map((value) => baseOf(value).node))
-    const groups = groupPointwise(nodes, materialized)
+    const conflicts = new Conflicts(written)
+    const groups = groupPointwise(written, materialized, conflicts)
+    const nodes = schedule(written, conflicts, (node) => groups.get(node) ?? node)
     this.#mergeAccumulations(nodes, materialized)
     for (const node of inputs) this.#place(node, node.specs.map(planned))
     for (const node of nodes) this.#lower(node, groups)
@@ -99,23 +108,27 @@ class Lowering implements Emitter {
     return region
   }
 
-  /** `target += f(…)` becomes one launch when f can add to a target itself and nobody else wants its value. */
+  /**
+   * `target += f(…)` becomes one launch when f can add to a target itself, nobody else wants its value and nothing runs
+   * in between. WebGPU lets no launch read and write one buffer, so f must not read the target's.
+   */
   #mergeAccumulations(nodes: readonly Node[], materialized: ReadonlySet<Node>): void {
     const uses = new Map<Node, number>()
     for (const node of nodes)
       for (const input of node.inputs) uses.set(input.node, (uses.get(input.node) ?? 0) + 1)
-    for (const node of nodes) {
-      if (node.op.kind !== "accumulate") continue
+    nodes.forEach((node, i) => {
+      if (node.op.kind !== "accumulate") return
       const source = node.inputs[1]!.node
-      const { op } = source
-      if (op.kind === "fused" && op.op.accumulating && uses.get(source) === 1 && !materialized.has(source))
+      const { place } = placeOf(node.inputs[0]!)
+      const apart = source.inputs.every((input) => placeOf(input).place !== place)
+      if (accumulating(source) && nodes[i - 1] === source && uses.get(source) === 1 && !materialized.has(source) && apart)
         this.#merged.set(source, node)
-    }
+    })
   }
 
   #lower(node: Node, groups: ReadonlyMap<Node, Node>): void {
     if (this.#cells.has(node)) return
-    if (node.storages) return this.#place(node, node.storages.map((storage) => ({ bytes: storage.bytes, storage })))
+    if (node.storages) return this.#place(node, node.storages.map(held))
     const { op } = node
     switch (op.kind) {
       case "reshape":
@@ -168,14 +181,12 @@ class Lowering implements Emitter {
     const region = this.#region(target!)
     this.#place(node, [region.cell])
     const source = value!.node
-    if (this.#merged.get(source) === node && source.op.kind === "fused") {
-      const op = source.op.op as unknown as FusedOp<unknown>
-      const operands = [...source.inputs.map((input) => this.#region(input)), region]
-      op.lower(this, operands, [region], op.accumulating!(source.op.attributes))
-      return
+    if (this.#merged.get(source) === node) {
+      const { op, attributes } = accumulating(source)!
+      return op.lower(this, [...source.inputs.map((input) => this.#region(input)), region], [region], attributes)
     }
     const size = sizeOf(region.spec.shape)
-    this.launch(accumulateKernel, [this.#region(value!), region], [Math.ceil(size / 4)], gridFor(size, 256))
+    this.launch(accumulateKernel, [this.#region(value!), region], [size], gridFor(size, 256))
   }
 
   #fused(node: Node, op: FusedOp<unknown>, attributes: unknown, inputs: readonly Value[]): void {
@@ -208,6 +219,14 @@ class Lowering implements Emitter {
   }
 }
 
+/** The form of an operation that adds its output to a target, if it has one. */
+const accumulating = ({ op: kind }: Node): { op: FusedOp<unknown>; attributes: unknown } | undefined => {
+  if (kind.kind !== "fused") return undefined
+  const op = kind.op as unknown as FusedOp<unknown>
+  const attributes = op.accumulating?.(kind.attributes)
+  return attributes === undefined ? undefined : { op, attributes }
+}
+
 const planned = (spec: Spec): Cell => ({ bytes: Math.max(16, Math.ceil((sizeOf(spec.shape) * elementBytes) / 16) * 16) })
 
 /** Sums (or compares) the per-block results of a reduction, in order. */
@@ -226,7 +245,7 @@ const blockCombine = Object.fromEntries(
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = (group.y * groups.x + group.x) * 64u + lane;
   if (i >= p.items) { return; }
-  var total = f32(${fn === "sum" ? "0.0" : fn === "max" ? "-3.40282347e38" : "3.40282347e38"});
+  var total = f32(${fn === "sum" ? "0.0" : fn === "max" ? "-0x1.fffffep+127" : "0x1.fffffep+127"});
   for (var block = 0u; block < p.blocks; block++) { total = ${merge}; }
   out[i] = total;
 }`,
@@ -234,25 +253,3 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     return [fn, kernel]
   }),
 ) as Record<"sum" | "max" | "min", Kernel>
-
-/**
- * Every node that `roots` need, inputs before users, in order of creation: the order in which the program was written.
- * Accumulations run as soon as what they add exists, so that its inputs need not be kept.
- */
-const schedule = (roots: readonly Node[]): readonly Node[] => {
-  const seen = new Set<Node>()
-  const stack = [...roots]
-  while (stack.length > 0) {
-    const node = stack.pop()!
-    if (seen.has(node)) continue
-    seen.add(node)
-    if (!node.storages) for (const input of node.inputs) stack.push(input.node)
-  }
-  const nodes = [...seen].sort((a, b) => a.id - b.id)
-  const time = new Map<Node, number>()
-  nodes.forEach((node, i) => {
-    const ready = Math.max(-1, ...node.inputs.map((input) => time.get(input.node) ?? -1))
-    time.set(node, node.op.kind === "accumulate" ? ready + 1e-6 : Math.max(i, ready))
-  })
-  return nodes.sort((a, b) => time.get(a)! - time.get(b)! || a.id - b.id)
-}

@@ -2,6 +2,7 @@ import type { BufferPool } from "../device/pool.ts"
 import type { Pipelines } from "../device/pipelines.ts"
 import { Storage } from "../device/storage.ts"
 import type { HostArray } from "../dtype.ts"
+import { TensorError } from "../errors.ts"
 import { packParams } from "./kernel.ts"
 import type { Cell, Lowered } from "./lower.ts"
 import { planMemory, type MemoryPlan } from "./plan.ts"
@@ -29,6 +30,8 @@ export class Program {
   readonly #plan: MemoryPlan
   readonly #params: GPUBuffer
   readonly #paramOffsets: readonly number[]
+  /** Memory of others that launches read or write. */
+  readonly #held: readonly Storage[]
   #recorded: readonly Recorded[] = []
   #workspaceVersion = -1
 
@@ -36,6 +39,8 @@ export class Program {
     this.#context = context
     this.#lowered = lowered
     this.#plan = planMemory(lowered)
+    const cells = [...lowered.steps.flatMap(({ bindings }) => bindings.map(({ cell }) => cell)), ...lowered.outputs]
+    this.#held = [...new Set(cells.flatMap(({ storage }) => storage ?? []))]
     const blocks = lowered.steps.map(({ kernel, params }) => packParams(kernel, params))
     let end = 0
     this.#paramOffsets = blocks.map((block) => {
@@ -66,9 +71,12 @@ export class Program {
 
   /** Runs with `inputs` copied in, and returns the outputs: fresh memory, or the storage that was updated in place. */
   run(inputs: readonly (HostArray | Storage)[], owner: string): readonly Storage[] {
-    const { device, pool, workspace } = this.#context
+    const { device, workspace } = this.#context
+    if (this.#held.some(({ released }) => released))
+      throw new TensorError(owner, "memory that the recorded program reads was disposed of")
     workspace.reserve(this.#plan.slots)
     if (this.#workspaceVersion !== workspace.version) this.#record()
+    const outputs = this.#allocateOutputs(owner)
     const encoder = device.createCommandEncoder()
     inputs.forEach((input, i) => {
       const { buffer, offset } = this.#place(this.#lowered.inputs[i]!)
@@ -84,15 +92,30 @@ export class Program {
       pass.dispatchWorkgroups(grid[0], grid[1], grid[2])
     }
     pass.end()
-    const outputs = this.#lowered.outputs.map((cell) => {
-      if (cell.storage) return cell.storage
-      const fresh = new Storage(pool.acquire(cell.bytes, owner), 0, cell.bytes, { pool, owner })
+    this.#lowered.outputs.forEach((cell, i) => {
+      if (cell.storage) return
       const { buffer, offset } = this.#place(cell)
-      encoder.copyBufferToBuffer(buffer, offset, fresh.buffer, 0, cell.bytes)
-      return fresh
+      encoder.copyBufferToBuffer(buffer, offset, outputs[i]!.buffer, 0, cell.bytes)
     })
     device.queue.submit([encoder.finish()])
     return outputs
+  }
+
+  /** All of them, or none if memory does not suffice. */
+  #allocateOutputs(owner: string): readonly Storage[] {
+    const { pool } = this.#context
+    const fresh: Storage[] = []
+    try {
+      return this.#lowered.outputs.map((cell) => {
+        if (cell.storage) return cell.storage
+        const storage = new Storage(pool.acquire(cell.bytes, owner), 0, cell.bytes, { pool, owner })
+        fresh.push(storage)
+        return storage
+      })
+    } catch (error) {
+      for (const storage of fresh) storage.release()
+      throw error
+    }
   }
 
   dispose(): void {

@@ -8,7 +8,7 @@ const owner = "workspace"
  */
 export class Workspace {
   readonly #pool: BufferPool
-  readonly #buffers: GPUBuffer[] = []
+  readonly #buffers: (GPUBuffer | undefined)[] = []
   #version = 0
 
   constructor(pool: BufferPool) {
@@ -24,6 +24,8 @@ export class Workspace {
     slots.forEach((bytes, slot) => {
       const held = this.#buffers[slot]
       if (held && held.size >= bytes) return
+      // Given back first, and forgotten in case that there is no memory for a larger one.
+      delete this.#buffers[slot]
       if (held) this.#pool.release(held, owner)
       this.#buffers[slot] = this.#pool.acquire(bytes, owner)
       this.#version++
@@ -35,7 +37,7 @@ export class Workspace {
   }
 
   release(): void {
-    for (const buffer of this.#buffers) this.#pool.release(buffer, owner)
+    for (const buffer of this.#buffers) if (buffer) this.#pool.release(buffer, owner)
     this.#buffers.length = 0
     this.#version++
   }
