@@ -14,7 +14,16 @@ export { embedding } from "./kernels/embedding.ts"
 export { advanceDecoding, type DecodeState } from "./kernels/decode.ts"
 export { logProbsOf, tokenLogProbs, type TokenLogProbOptions, type TokenLogProbs } from "./kernels/log-prob.ts"
 export { rmsNorm } from "./kernels/rms-norm.ts"
-export { rope, ropeTable, type HeadShape, type RopeOptions, type RopeTableOptions } from "./kernels/rope.ts"
+export {
+  rope,
+  ropeFrequencies,
+  ropeTable,
+  splitHeads,
+  type Heads,
+  type HeadShape,
+  type RopeOptions,
+  type RopeTableOptions,
+} from "./kernels/rope.ts"
 export { sample, type SampleOptions } from "./kernels/sample.ts"
 export { swiglu } from "./kernels/swiglu.ts"
 export { adamw, AdamW, type AdamWOptions, type UpdateOptions } from "./optim/adamw.ts"

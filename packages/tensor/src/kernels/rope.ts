@@ -15,113 +15,156 @@ export interface HeadShape {
   readonly headDim: number
 }
 
-export interface RopeTableOptions {
+/** Angles of a {@link ropeTable}: those of plain RoPE by its base, or any others by frequency. */
+export type RopeTableOptions = {
   /** Rows of the table: positions 0 … positions − 1. */
   readonly positions: number
-  readonly headDim: number
-  /** Base of the frequencies. */
-  readonly theta: number
-}
+} & (
+  | { readonly headDim: number; readonly theta: number }
+  | {
+      /** Angle per position of each pair of dimensions, f32 [rotaryDim / 2]. */
+      readonly frequencies: Float32Array
+      /** Factor on cosines and sines, by which some scalings sharpen attention. Default 1. */
+      readonly scale?: number
+    }
+)
+
+const { fround } = Math
+
+/** Frequencies of plain RoPE: theta^(−2i/headDim), rounded to f32 at every step as Hugging Face does. */
+export const ropeFrequencies = (headDim: number, theta: number): Float32Array =>
+  Float32Array.from({ length: headDim / 2 }, (_, i) => 1 / fround(theta ** fround((2 * i) / headDim)))
 
 /**
- * cos ++ sin of position · theta^(−2i/headDim), [positions, headDim], computed in float64 on the host: WGSL promises
- * too few digits for its own sine. Frequencies and angles are rounded to f32 at every step, as Hugging Face does.
+ * cos ++ sin of position · frequency, [positions, rotaryDim], computed in float64 on the host: WGSL promises too few
+ * digits for its own sine. Angles, and products with the scale, are rounded to f32 as in Hugging Face. A table that is
+ * narrower than a head turns the head's first dimensions only.
  */
-export const ropeTable = (gpu: Gpu, { positions, headDim, theta }: RopeTableOptions): Tensor => {
-  const half = headDim / 2
-  const { fround } = Math
-  const frequencies = Float32Array.from({ length: half }, (_, i) => 1 / fround(theta ** fround((2 * i) / headDim)))
-  const table = new Float32Array(positions * headDim)
+export const ropeTable = (gpu: Gpu, options: RopeTableOptions): Tensor => {
+  const { positions } = options
+  const plain = "theta" in options
+  const frequencies = plain ? ropeFrequencies(options.headDim, options.theta) : options.frequencies
+  const scale = plain ? 1 : (options.scale ?? 1)
+  const half = frequencies.length
+  const table = new Float32Array(positions * 2 * half)
   for (let position = 0; position < positions; position++)
     for (let i = 0; i < half; i++) {
       const angle = fround(position * frequencies[i]!)
-      table[position * headDim + i] = Math.cos(angle)
-      table[position * headDim + half + i] = Math.sin(angle)
+      table[position * 2 * half + i] = fround(Math.cos(angle)) * fround(scale)
+      table[position * 2 * half + half + i] = fround(Math.sin(angle)) * fround(scale)
     }
-  return gpu.tensor(table, [positions, headDim], "rope")
+  return gpu.tensor(table, [positions, 2 * half], "rope")
 }
 
-const params = { items: "u32", heads: "u32", kvHeads: "u32", headDim: "u32" } as const
+const params = { items: "u32", heads: "u32", kvHeads: "u32", headDim: "u32", rotaryDim: "u32" } as const
 
-/** One invocation per pair (j, j + headDim/2) of one head of one row of the fused projection q ++ k ++ v. */
-const pairOf = `
-  let half = p.headDim / 2u;
-  let perRow = (p.heads + 2u * p.kvHeads) * half;
+/**
+ * One invocation per pair of dimensions of one head of one row of q ++ k ++ v. The first rotaryDim dimensions pair up
+ * as (j, j + rotaryDim/2) and turn; those beyond pair up among themselves and come along as they are.
+ */
+const pairOf = (turned: boolean) => `
+  let perRow = (p.heads + 2u * p.kvHeads) * (p.headDim / 2u);
   let row = i / perRow;
-  let head = (i % perRow) / half;
-  let j = i % half;
-  let source = row * perRow * 2u + head * p.headDim + j;
-  let angles = u32(positions[row]) * p.headDim + j;
+  let head = (i % perRow) / (p.headDim / 2u);
+  let j = i % (p.headDim / 2u);
+  let half = p.rotaryDim / 2u;
+  let inside = j < half;
+  let at = select(j + half, j, inside);
+  let apart = select(p.headDim / 2u - half, half, inside);
+  let source = row * perRow * 2u + head * p.headDim + at;
   let isQuery = head < p.heads;
-  let turns = head < p.heads + p.kvHeads;
-  let c = select(1.0, table[angles], turns);
-  let s = select(0.0, table[angles + half], turns);`
+  ${
+    turned
+      ? `let turns = inside && head < p.heads + p.kvHeads;
+  let angle = u32(positions[row]) * p.rotaryDim + min(j, half - 1u);
+  let c = select(1.0, table[angle], turns);
+  let s = select(0.0, table[angle + half], turns);`
+      : "let c = 1.0; let s = 0.0;"
+  }`
 
-const forward = (cached: boolean): Kernel => ({
-  name: `rope: ${cached ? "into cache" : "split"}`,
+interface Attributes extends HeadShape {
+  /** Queries and keys turn: the inputs have a table and positions. */
+  readonly turned: boolean
+  /** Keys and values go into a cache: the inputs have its rows and the cache. */
+  readonly cached: boolean
+}
+
+/** The inputs by name: qkv, then table and positions if they turn, then rows and cache if there is one. */
+const named = <Input>([qkv, ...rest]: readonly Input[], { turned, cached }: Attributes) => {
+  const [table, positions] = turned ? rest.splice(0, 2) : []
+  const [rows, cache] = cached ? rest : []
+  return { qkv: qkv!, table, positions, rows, cache }
+}
+
+const forward = ({ turned, cached }: Attributes): Kernel => ({
+  name: `rope: ${turned ? "turn" : "leave"}, ${cached ? "into cache" : "split"}`,
   params,
   buffers: [
     reads("qkv"),
-    reads("table"),
-    reads("positions", "i32"),
+    ...(turned ? [reads("table"), reads("positions", "i32")] : []),
     ...(cached ? [reads("rows", "i32")] : []),
     writes("q"),
     writes("kv"),
   ],
   body: () => `${perItem(64, "p.items")}
-  ${pairOf}
-  let a = qkv[source]; let b = qkv[source + half];
+  ${pairOf(turned)}
+  let a = qkv[source]; let b = qkv[source + apart];
   let first = a * c - b * s; let second = b * c + a * s;
   if (isQuery) {
-    let to = row * p.heads * p.headDim + head * p.headDim + j;
-    q[to] = first; q[to + half] = second;
+    let place = row * p.heads * p.headDim + head * p.headDim + at;
+    q[place] = first; q[place + apart] = second;
   } else {
     let kvRow = ${cached ? "u32(rows[row])" : "row"};
-    let to = kvRow * 2u * p.kvHeads * p.headDim + (head - p.heads) * p.headDim + j;
-    kv[to] = first; kv[to + half] = second;
+    let place = kvRow * 2u * p.kvHeads * p.headDim + (head - p.heads) * p.headDim + at;
+    kv[place] = first; kv[place + apart] = second;
   }
 }`,
 })
 
 /** The inverse rotation, back into q ++ k ++ v. */
-const backward: Kernel = {
-  name: "rope gradient",
+const backward = (turned: boolean): Kernel => ({
+  name: `rope gradient: ${turned ? "turn" : "leave"}`,
   params,
-  buffers: [reads("dq"), reads("dkv"), reads("table"), reads("positions", "i32"), writes("out")],
+  buffers: [
+    reads("dq"),
+    reads("dkv"),
+    ...(turned ? [reads("table"), reads("positions", "i32")] : []),
+    writes("out"),
+  ],
   body: () => `${perItem(64, "p.items")}
-  ${pairOf}
+  ${pairOf(turned)}
   var first: f32; var second: f32;
   if (isQuery) {
-    let at = row * p.heads * p.headDim + head * p.headDim + j;
-    first = dq[at]; second = dq[at + half];
+    let place = row * p.heads * p.headDim + head * p.headDim + at;
+    first = dq[place]; second = dq[place + apart];
   } else {
-    let at = row * 2u * p.kvHeads * p.headDim + (head - p.heads) * p.headDim + j;
-    first = dkv[at]; second = dkv[at + half];
+    let place = row * 2u * p.kvHeads * p.headDim + (head - p.heads) * p.headDim + at;
+    first = dkv[place]; second = dkv[place + apart];
   }
   out[source] = first * c + second * s;
-  out[source + half] = second * c - first * s;
+  out[source + apart] = second * c - first * s;
 }`,
-}
+})
 
-interface Attributes extends HeadShape {
-  readonly cached: boolean
-}
-
-const launchShape = (rows: number, { heads, kvHeads, headDim }: HeadShape) => {
+const launchShape = (rows: number, { heads, kvHeads, headDim }: HeadShape, table: { readonly spec: Spec } | undefined) => {
   const items = rows * (heads + 2 * kvHeads) * (headDim / 2)
-  return { params: [items, heads, kvHeads, headDim], grid: gridFor(items, 64) }
+  return { params: [items, heads, kvHeads, headDim, table?.spec.shape[1] ?? 0], grid: gridFor(items, 64) }
 }
 
 const ropeOp: FusedOp<Attributes> = {
   name: "rope",
-  infer: ([qkv, table, positions, cacheRows, cache], { heads, kvHeads, headDim }) => {
+  infer: (inputs, attributes) => {
+    const { qkv, table, positions, rows: cacheRows, cache } = named(inputs, attributes)
+    const { heads, kvHeads, headDim } = attributes
     const width = (heads + 2 * kvHeads) * headDim
-    const rows = qkv!.shape[0]!
+    const rows = qkv.shape[0]!
     const ids = (spec: Spec) => spec.dtype === "i32" && sameShape(spec.shape, [rows])
-    if (qkv!.shape[1] !== width || table!.shape[1] !== headDim || !ids(positions!))
+    if (qkv.shape[1] !== width || headDim % 2 !== 0)
+      throw new ShapeError("rope", `qkv ${showShape(qkv.shape)} must be [N, ${width}], with heads of even width`)
+    if (table && positions && (table.shape[1]! > headDim || table.shape[1]! % 2 !== 0 || !ids(positions)))
       throw new ShapeError(
         "rope",
-        `qkv ${showShape(qkv!.shape)} must be [N, ${width}], table ${showShape(table!.shape)} [P, ${headDim}] and positions ${positions!.dtype} ${showShape(positions!.shape)} i32 [N]`,
+        `table ${showShape(table.shape)} must be [P, ≤ ${headDim}], of even width, and positions ${positions.dtype} ${showShape(positions.shape)} i32 [${rows}]`,
       )
     if (cache && (!ids(cacheRows!) || cache.shape[1] !== 2 * kvHeads * headDim))
       throw new ShapeError(
@@ -133,27 +176,30 @@ const ropeOp: FusedOp<Attributes> = {
       cache ?? { shape: [rows, 2 * kvHeads * headDim], dtype: "f32" },
     ]
   },
-  inPlace: ({ cached }): Readonly<Record<number, number>> => (cached ? { 1: 4 } : {}),
+  inPlace: ({ turned, cached }): Readonly<Record<number, number>> => (cached ? { 1: turned ? 4 : 2 } : {}),
   lower: (emit, inputs, [q, kv], attributes) => {
-    const [qkv, table, positions, rows] = inputs
-    const { params, grid } = launchShape(qkv!.spec.shape[0]!, attributes)
-    const operands = attributes.cached ? [qkv!, table!, positions!, rows!, q!, kv!] : [qkv!, table!, positions!, q!, kv!]
-    emit.launch(forward(attributes.cached), operands, params, grid)
+    const { qkv, table } = named(inputs, attributes)
+    const { params, grid } = launchShape(qkv.spec.shape[0]!, attributes, table)
+    const read = attributes.cached ? inputs.slice(0, -1) : inputs
+    emit.launch(forward(attributes), [...read, q!, kv!], params, grid)
   },
-  backward: ({ inputs: [qkv, table, positions], outputs: [q, kv], grads: [dq, dkv], attributes }) => {
+  backward: ({ inputs, outputs: [q, kv], grads: [dq, dkv], attributes }) => {
     if (attributes.cached) throw new ShapeError("rope", "has no gradient when it writes into a cache")
     const zeros = (like: Tensor) => like.gpu.constant(0).broadcastTo(like.shape)
-    const inputs = [dq ?? zeros(q!), dkv ?? zeros(kv!), table!, positions!]
-    return [applyFusedOne(gradientOp, inputs, { ...attributes, width: qkv!.shape[1]! })]
+    const [, ...angles] = inputs
+    return [applyFusedOne(gradientOp, [dq ?? zeros(q!), dkv ?? zeros(kv!), ...angles], attributes)]
   },
 }
 
-const gradientOp: FusedOp<HeadShape & { readonly width: number }> = {
+const gradientOp: FusedOp<Attributes> = {
   name: "rope gradient",
-  infer: ([dq], { width }) => [{ shape: [dq!.shape[0]!, width], dtype: "f32" }],
+  infer: ([dq], { heads, kvHeads, headDim }) => [
+    { shape: [dq!.shape[0]!, (heads + 2 * kvHeads) * headDim], dtype: "f32" },
+  ],
   lower: (emit, inputs, [out], attributes) => {
-    const { params, grid } = launchShape(out!.spec.shape[0]!, attributes)
-    emit.launch(backward, [...inputs, out!], params, grid)
+    const [, , table] = inputs
+    const { params, grid } = launchShape(out!.spec.shape[0]!, attributes, table)
+    emit.launch(backward(attributes.turned), [...inputs, out!], params, grid)
   },
 }
 
@@ -162,18 +208,25 @@ export interface RopeOptions extends HeadShape {
   readonly cache?: { readonly cache: Tensor; readonly rows: Tensor }
 }
 
+/** Queries [N, heads·headDim], and keys then values in each row [N, 2·kvHeads·headDim]; with a cache, the cache. */
+export interface Heads {
+  readonly q: Tensor
+  readonly kv: Tensor
+}
+
+const apply = (qkv: Tensor, angles: readonly Tensor[], { cache, ...shape }: RopeOptions): Heads => {
+  const inputs = [qkv, ...angles, ...(cache ? [cache.rows, cache.cache] : [])]
+  const attributes = { ...shape, turned: angles.length > 0, cached: cache !== undefined }
+  const [q, kv] = applyFused(ropeOp, inputs, attributes)
+  return { q: q!, kv: kv! }
+}
+
 /**
  * Splits a fused projection and turns queries and keys by their positions (rotary embedding, the half-rotation of
  * Hugging Face's Llama). qkv: [N, (heads + 2·kvHeads)·headDim]; table: {@link ropeTable}; positions: i32 [N].
- * Result: q [N, heads·headDim] and kv [N, 2·kvHeads·headDim], keys then values in each row; with a cache, the cache.
  */
-export const rope = (
-  qkv: Tensor,
-  table: Tensor,
-  positions: Tensor,
-  { cache, ...shape }: RopeOptions,
-): { readonly q: Tensor; readonly kv: Tensor } => {
-  const inputs = cache ? [qkv, table, positions, cache.rows, cache.cache] : [qkv, table, positions]
-  const [q, kv] = applyFused(ropeOp, inputs, { ...shape, cached: cache !== undefined })
-  return { q: q!, kv: kv! }
-}
+export const rope = (qkv: Tensor, table: Tensor, positions: Tensor, options: RopeOptions): Heads =>
+  apply(qkv, [table, positions], options)
+
+/** Splits a fused projection as {@link rope} does, for layers whose queries and keys do not turn. */
+export const splitHeads = (qkv: Tensor, options: RopeOptions): Heads => apply(qkv, [], options)
