@@ -17,7 +17,7 @@ export interface PackedBatch {
 }
 
 /**
- * The next of few sizes: eighths of a power of two from 64 on, so that at most an eighth is padding and a run needs a
+ * The next of few sizes: quarters of a power of two from 64 on, so that at most a fifth is padding and a run needs a
  * handful of programs, whatever lengths it meets.
  */
 export const bucket = (count: number): number => {

@@ -164,7 +164,15 @@ export class Decoding {
       if (job) keys.set([...job.key, 0], 4 * b)
       limits[b] = job ? limit : 0
     }
-    const writes = { positions, rows, spans, keys, limits, tokens: new Int32Array(batch), lengths: new Int32Array(batch) }
+    const writes = {
+      positions,
+      rows,
+      spans,
+      keys,
+      limits,
+      tokens: new Int32Array(batch),
+      lengths: new Int32Array(batch),
+    }
     for (const [name, data] of Object.entries(writes)) this.#gpu.write(state[name as keyof typeof writes], data)
   }
 

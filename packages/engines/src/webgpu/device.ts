@@ -8,8 +8,9 @@ export class GpuDevice extends Context.Service<GpuDevice, Gpu>()("@rlpt/engines/
   static readonly layer = (options: OpenDeviceOptions = {}): Layer.Layer<GpuDevice, EngineError> =>
     Layer.effect(
       GpuDevice,
-      Effect.acquireRelease(attempt("cannot open a GPU", () => openDevice(options)), (gpu) =>
-        Effect.sync(() => gpu.destroy()),
+      Effect.acquireRelease(
+        attempt("cannot open a GPU", () => openDevice(options)),
+        (gpu) => Effect.sync(() => gpu.destroy()),
       ),
     )
 }

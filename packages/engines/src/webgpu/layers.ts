@@ -1,5 +1,12 @@
 import { Critic, EngineError, Policy, Reference, RolloutEngine, Tokenizer, TokenizerError } from "@rlpt/core"
-import { countParameters, loadModel, type LoadOptions, type Model, type ModelFiles, type ModelTokenizer } from "@rlpt/models"
+import {
+  countParameters,
+  loadModel,
+  type LoadOptions,
+  type Model,
+  type ModelFiles,
+  type ModelTokenizer,
+} from "@rlpt/models"
 import type { AdamWOptions } from "@rlpt/tensor"
 import { Context, Effect, Layer } from "effect"
 import { attempt, GpuDevice } from "./device.ts"

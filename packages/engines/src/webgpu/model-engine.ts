@@ -10,7 +10,16 @@ import {
   type TokenTensor,
 } from "@rlpt/core"
 import { exportModel, ModelError, type Model } from "@rlpt/models"
-import { adamw, grad, tokenLogProbs, type AdamW, type AdamWOptions, type Compiled, type Gpu, type Tensor } from "@rlpt/tensor"
+import {
+  adamw,
+  grad,
+  tokenLogProbs,
+  type AdamW,
+  type AdamWOptions,
+  type Compiled,
+  type Gpu,
+  type Tensor,
+} from "@rlpt/tensor"
 import { Effect } from "effect"
 import { batchProblem, packBatch, packField, unpackField } from "./batch.ts"
 import { attempt } from "./device.ts"
@@ -182,7 +191,9 @@ const requireOptimizer = (optimizer: AdamW | undefined): AdamW => {
 }
 
 const missingField = (loss: LossProgram, name: string): never => {
-  throw new TypeError(`the loss reads the field "${name}", which the batch does not have (it asks for ${loss.fields.join(", ")})`)
+  throw new TypeError(
+    `the loss reads the field "${name}", which the batch does not have (it asks for ${loss.fields.join(", ")})`,
+  )
 }
 
 const lazily = <A>(make: () => A): (() => A) => {

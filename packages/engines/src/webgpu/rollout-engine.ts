@@ -22,7 +22,9 @@ export const makeRolloutEngine = (
 
   const generate = ({ prompts, numGenerations, sampling, seed }: RolloutRequest) => {
     const stopTokens = [...new Set([...tokenizer.endOfText, ...sampling.stopTokens])].sort((a, b) => a - b)
-    const jobs = prompts.flatMap((prompt) => Array.from({ length: numGenerations }, (_, sample) => ({ prompt, sample })))
+    const jobs = prompts.flatMap((prompt) =>
+      Array.from({ length: numGenerations }, (_, sample) => ({ prompt, sample })),
+    )
     const waves = Array.from({ length: Math.ceil(jobs.length / rolloutBatchSize) }, (_, i) =>
       jobs.slice(i * rolloutBatchSize, (i + 1) * rolloutBatchSize),
     )
