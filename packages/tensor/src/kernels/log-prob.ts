@@ -123,7 +123,12 @@ const logProbOp: FusedOp<Attributes> = {
 /** The forward kernel alone, over logits that exist. */
 const rowsOp: FusedOp<Attributes> = {
   name: "logProbsOf",
-  infer: ([logits]) => {
+  infer: ([logits, targets]) => {
+    if (logits!.shape.length !== 2 || targets!.shape[0] !== logits!.shape[0] || targets!.dtype !== "i32")
+      throw new ShapeError(
+        "logProbsOf",
+        `logits ${showShape(logits!.shape)} and ${targets!.dtype} targets ${showShape(targets!.shape)} must be [N, V] and i32 [N]`,
+      )
     const perRow = { shape: [logits!.shape[0]!], dtype: "f32" } as const
     return [perRow, perRow, perRow]
   },

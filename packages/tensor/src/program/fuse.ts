@@ -23,7 +23,7 @@ export const groupPointwise = (
 ): ReadonlyMap<Node, Node> => {
   const users = new Map<Node, { readonly node: Node; readonly value: Value }[]>()
   for (const node of nodes) {
-    if (node.op.kind === "reshape") continue
+    if (node.op.kind === "reshape" || node.storages) continue
     for (const value of node.inputs) {
       const base = baseOf(value)
       const list = users.get(base.node)

@@ -219,9 +219,9 @@ class Lowering implements Emitter {
   }
 }
 
-/** The form of an operation that adds its output to a target, if it has one. */
-const accumulating = ({ op: kind }: Node): { op: FusedOp<unknown>; attributes: unknown } | undefined => {
-  if (kind.kind !== "fused") return undefined
+/** The form of an operation that adds its output to a target, if it has one and has not run yet. */
+const accumulating = ({ op: kind, storages }: Node): { op: FusedOp<unknown>; attributes: unknown } | undefined => {
+  if (kind.kind !== "fused" || storages) return undefined
   const op = kind.op as unknown as FusedOp<unknown>
   const attributes = op.accumulating?.(kind.attributes)
   return attributes === undefined ? undefined : { op, attributes }

@@ -1,10 +1,10 @@
 import type { Node, Value } from "../graph/node.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
 
-/** Follows reshapes down to the value whose memory they share. */
+/** Follows reshapes down to the value whose memory they share; one that has been read has memory itself. */
 export const baseOf = (value: Value): Value => {
   let base = value
-  while (base.node.op.kind === "reshape") base = base.node.inputs[0]!
+  while (base.node.op.kind === "reshape" && !base.node.storages) base = base.node.inputs[0]!
   return base
 }
 
