@@ -29,6 +29,9 @@ import { modelDirectory } from "./model-directory.ts"
 import { bold, Screen } from "./view/screen.ts"
 import { courseLine, readCourse } from "./view/summary.ts"
 
+/** The default of `outputDir`. */
+const runsFolder = "runs"
+
 /** The flags of a command that trains. */
 export interface TrainingFlags {
   readonly config: Option.Option<string>
@@ -79,7 +82,7 @@ const resume = Effect.fnUntraced(function* <C extends TrainConfig | SftConfig, E
   // The configuration here tells where runs are; that it is in order does not matter, since the run has its own.
   const outputDir = yield* load({ directory: path.resolve(), set: [] }).pipe(
     Effect.map((loaded) => loaded.config.outputDir),
-    Effect.orElseSucceed(() => "runs"),
+    Effect.orElseSucceed(() => runsFolder),
   )
   return yield* openRun({ outputDir, run })
 })
@@ -122,15 +125,19 @@ export const trainingRun = Effect.fn("trainingRun")(function* <C extends TrainCo
     yield* run.writeModel(yield* Effect.flatMap(Policy, (policy) => policy.exportModel))
     yield* summary(run)
   }).pipe(
-    Effect.onError(() =>
-      Effect.andThen(
-        screen.live(""),
-        screen.warn(`run ${run.name} stopped; go on by: rlpt ${command} --resume ${run.name}`),
-      ),
-    ),
+    Effect.onError(() => Effect.andThen(screen.live(""), sayHowToGoOn(command, run, config.outputDir))),
     Effect.provide(runLayer(plugins, run, config.root, config.maxSteps)),
     Effect.provide(models),
   )
+})
+
+/** A run without metrics has nothing to go on with. */
+const sayHowToGoOn = Effect.fnUntraced(function* (command: string, run: RunDirectory, outputDir: string) {
+  if (!(yield* run.hasMetrics)) return
+  const screen = yield* Screen
+  // A name alone would be looked for where the configuration says, and not where --set outputDir did.
+  const reference = outputDir === runsFolder ? run.name : run.path
+  yield* screen.warn(`run ${run.name} stopped; go on by: rlpt ${command} --resume ${reference}`)
 })
 
 /** Says on Ctrl-C what is being waited for. */

@@ -1,4 +1,4 @@
-import { Effect, FileSystem, Path } from "effect"
+import { Effect, Exit, FileSystem, Path, Result } from "effect"
 import { combineTrackers, type Tracker } from "@rlpt/core"
 import { cannot, RunDirectoryError } from "./error.ts"
 import { jsonlTracker } from "./jsonl-tracker.ts"
@@ -19,6 +19,8 @@ export interface RunDirectory {
   readonly model: string
   /** Writes metrics, timings, samples and the TensorBoard file. */
   readonly tracker: Tracker["Service"]
+  /** Whether metrics of any step are on disk: only then is there something to go on with. */
+  readonly hasMetrics: Effect.Effect<boolean>
   /** Replaces `model/` in one step. */
   readonly writeModel: (files: Readonly<Record<string, Uint8Array>>) => Effect.Effect<void, RunDirectoryError>
 }
@@ -34,20 +36,36 @@ export interface CreateRun {
 
 /**
  * Makes the folder of a new run. Fails if a run called `name` exists; a picked name moves on to the next free one,
- * the same one each time.
+ * the same one each time. When the scope closes with a failure and no metrics have been written by then, the folder goes
+ * again: what could not begin leaves nothing behind.
  */
 export const createRun = Effect.fnUntraced(function* ({ outputDir, name, config }: CreateRun) {
   const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
   if (name !== undefined) yield* checkNewName(outputDir, name)
   yield* fs
     .makeDirectory(outputDir, { recursive: true })
     .pipe(Effect.mapError(cannot(`make the directory ${outputDir}`)))
   const configText = `${JSON.stringify(config, null, 2)}\n`
-  const claimed = name === undefined ? yield* claimFirstFree(outputDir, configText) : yield* claim(outputDir, name)
+  const names = name === undefined ? runNames(configText) : [name]
+  const claimed = yield* claimFirstFree(outputDir, names, configText)
   if (claimed === undefined) return yield* taken(name)
-  const run = yield* open(outputDir, claimed)
-  yield* writeConfig(run, config)
-  return run
+  const folder = path.join(outputDir, claimed)
+  // Added before the lock, so that it runs after the lock is gone.
+  yield* Effect.addFinalizer((exit) =>
+    Exit.isSuccess(exit)
+      ? Effect.void
+      : Effect.flatMap(hasMetrics(folder), (begun) =>
+          begun ? Effect.void : fs.remove(folder, { recursive: true }),
+        ).pipe(Effect.ignore, Effect.provideService(FileSystem.FileSystem, fs), Effect.provideService(Path.Path, path)),
+  )
+  return yield* open(outputDir, claimed)
+})
+
+const hasMetrics = Effect.fnUntraced(function* (folder: string) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  return yield* fs.exists(path.join(folder, "metrics.jsonl")).pipe(Effect.orElseSucceed(() => true))
 })
 
 /** Fails if a new run in `outputDir` cannot be called `name`. For finding out before anything expensive is begun. */
@@ -94,25 +112,30 @@ export const writeConfig = Effect.fnUntraced(function* (run: RunDirectory, confi
     )
 })
 
-/** Makes `outputDir/name`; nothing if it is there already. Making a directory is atomic, so two runs never share one. */
-const claim = Effect.fnUntraced(function* (outputDir: string, name: string) {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const folder = path.join(outputDir, name)
-  return yield* fs.makeDirectory(folder).pipe(
-    Effect.as<string | void>(name),
-    Effect.catch((error) =>
-      error.reason._tag === "AlreadyExists" ? Effect.void : Effect.fail(cannot(`make the directory ${folder}`)(error)),
-    ),
-  )
-})
-
-const claimFirstFree = Effect.fnUntraced(function* (outputDir: string, key: string) {
-  for (const name of runNames(key)) {
-    const claimed = yield* claim(outputDir, name)
-    if (claimed !== undefined) return claimed
-  }
-})
+/**
+ * Makes the folder of the first of `names` that is free, with its `config.json` in it from the first moment: it is
+ * written beside and renamed, which is atomic and fails on a folder with content, so two runs never share one.
+ */
+const claimFirstFree = Effect.fnUntraced(
+  function* (outputDir: string, names: Iterable<string>, configText: string) {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const fresh = path.join(outputDir, `.new-${crypto.randomUUID()}`)
+    return yield* Effect.gen(function* () {
+      yield* fs.makeDirectory(fresh)
+      yield* fs.writeFileString(path.join(fresh, "config.json"), configText)
+      for (const name of names) {
+        const folder = path.join(outputDir, name)
+        if (yield* fs.exists(folder)) continue
+        const renamed = yield* Effect.result(fs.rename(fresh, folder))
+        if (Result.isSuccess(renamed)) return name
+        if (!(yield* fs.exists(folder))) return yield* Effect.fail(renamed.failure)
+      }
+      return undefined
+    }).pipe(Effect.ensuring(Effect.ignore(fs.remove(fresh, { recursive: true, force: true }))))
+  },
+  (effect, outputDir) => Effect.mapError(effect, cannot(`make a run in ${outputDir}`)),
+)
 
 const open = Effect.fnUntraced(function* (outputDir: string, name: string) {
   const fs = yield* FileSystem.FileSystem
@@ -127,6 +150,10 @@ const open = Effect.fnUntraced(function* (outputDir: string, name: string) {
     checkpoints: path.join(folder, "checkpoints"),
     model,
     tracker: combineTrackers(trackers),
+    hasMetrics: hasMetrics(folder).pipe(
+      Effect.provideService(FileSystem.FileSystem, fs),
+      Effect.provideService(Path.Path, path),
+    ),
     writeModel: (files) =>
       writeModelFiles(model, files).pipe(
         Effect.provideService(FileSystem.FileSystem, fs),
@@ -139,6 +166,7 @@ const open = Effect.fnUntraced(function* (outputDir: string, name: string) {
 /** The newest runs of a folder, as the end of an error message. */
 const otherRuns = Effect.fnUntraced(function* (outputDir: string) {
   const fs = yield* FileSystem.FileSystem
-  const names = yield* fs.readDirectory(outputDir).pipe(Effect.orElseSucceed((): string[] => []))
+  const entries = yield* fs.readDirectory(outputDir).pipe(Effect.orElseSucceed((): string[] => []))
+  const names = entries.filter((name) => runNameProblem(name) === undefined)
   return names.length === 0 ? "" : `. Runs in ${outputDir}: ${names.sort().join(", ")}`
 })

@@ -65,6 +65,37 @@ describe("createRun", () => {
     ),
   )
 
+  it.effect("leaves nothing but the run, whether it was made or refused", () =>
+    inTemporaryDirectory(
+      Effect.fnUntraced(function* (outputDir) {
+        const fs = yield* FileSystem.FileSystem
+        yield* Effect.scoped(createRun({ outputDir, name: "mine", config }))
+        yield* Effect.flip(createRun({ outputDir, name: "mine", config }))
+        expect(yield* fs.readDirectory(outputDir)).toEqual(["mine"])
+      }),
+    ),
+  )
+
+  it.effect("takes the folder back when the run fails before its first metrics, and not after", () =>
+    inTemporaryDirectory(
+      Effect.fnUntraced(function* (outputDir) {
+        const fs = yield* FileSystem.FileSystem
+        const failingRun = (metrics: boolean) =>
+          Effect.gen(function* () {
+            const run = yield* createRun({ outputDir, name: "mine", config })
+            expect(yield* run.hasMetrics).toBe(false)
+            if (metrics) yield* run.tracker.metrics(0, { reward: 0 })
+            expect(yield* run.hasMetrics).toBe(metrics)
+            return yield* Effect.fail("no luck")
+          }).pipe(Effect.scoped, Effect.flip)
+        expect(yield* failingRun(false)).toBe("no luck")
+        expect(yield* fs.readDirectory(outputDir)).toEqual([])
+        expect(yield* failingRun(true)).toBe("no luck")
+        expect(yield* fs.readDirectory(outputDir)).toEqual(["mine"])
+      }),
+    ),
+  )
+
   it.effect("says what is wrong with a folder that it cannot make", () =>
     inTemporaryDirectory(
       Effect.fnUntraced(function* (directory) {
