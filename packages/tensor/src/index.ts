@@ -25,6 +25,7 @@ export {
   type RopeTableOptions,
 } from "./kernels/rope.ts"
 export { sample, type SampleOptions } from "./kernels/sample.ts"
+export { softCap } from "./kernels/soft-cap.ts"
 export { swiglu } from "./kernels/swiglu.ts"
 export { adamw, AdamW, type AdamWOptions, type UpdateOptions } from "./optim/adamw.ts"
 export { pcg4d } from "./random.ts"

@@ -125,12 +125,7 @@ const forward = ({ turned, cached }: Attributes): Kernel => ({
 const backward = (turned: boolean): Kernel => ({
   name: `rope gradient: ${turned ? "turn" : "leave"}`,
   params,
-  buffers: [
-    reads("dq"),
-    reads("dkv"),
-    ...(turned ? [reads("table"), reads("positions", "i32")] : []),
-    writes("out"),
-  ],
+  buffers: [reads("dq"), reads("dkv"), ...(turned ? [reads("table"), reads("positions", "i32")] : []), writes("out")],
   body: () => `${perItem(64, "p.items")}
   ${pairOf(turned)}
   var first: f32; var second: f32;
@@ -146,7 +141,11 @@ const backward = (turned: boolean): Kernel => ({
 }`,
 })
 
-const launchShape = (rows: number, { heads, kvHeads, headDim }: HeadShape, table: { readonly spec: Spec } | undefined) => {
+const launchShape = (
+  rows: number,
+  { heads, kvHeads, headDim }: HeadShape,
+  table: { readonly spec: Spec } | undefined,
+) => {
   const items = rows * (heads + 2 * kvHeads) * (headDim / 2)
   return { params: [items, heads, kvHeads, headDim, table?.spec.shape[1] ?? 0], grid: gridFor(items, 64) }
 }

@@ -41,17 +41,20 @@ describe.each([
   const frequencies = ropeFrequencies(rotaryDim, 100)
   const table = ropeTable(gpu, { positions: 64, frequencies, scale })
 
-  test.each(["q", "kv"] as const)("turns those dimensions of %s and leaves the others, with gradients", async (pick) => {
-    await expectDifferentiable(gpu, {
-      params: [param([positions.length, width], 1)],
-      fn: (x) => rope(x, table, ids, shape)[pick],
-      reference: (x) => {
-        const both = reference(frequencies, scale)(x)
-        return pick === "q" ? both.slice(0, both.length / 2) : both.slice(both.length / 2)
-      },
-      value: { abs: 2e-5, rel: 0 },
-    })
-  })
+  test.each(["q", "kv"] as const)(
+    "turns those dimensions of %s and leaves the others, with gradients",
+    async (pick) => {
+      await expectDifferentiable(gpu, {
+        params: [param([positions.length, width], 1)],
+        fn: (x) => rope(x, table, ids, shape)[pick],
+        reference: (x) => {
+          const both = reference(frequencies, scale)(x)
+          return pick === "q" ? both.slice(0, both.length / 2) : both.slice(both.length / 2)
+        },
+        value: { abs: 2e-5, rel: 0 },
+      })
+    },
+  )
 
   test("gives the same bits into a cache", async () => {
     const qkv = gpu.tensor(randomArray(positions.length * width, 3), [positions.length, width])
