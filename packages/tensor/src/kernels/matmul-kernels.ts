@@ -1,5 +1,5 @@
 import type { DeviceTraits } from "../graph/fused-op.ts"
-import { reads, writes, type BufferSpec, type Grid, type Kernel } from "../program/kernel.ts"
+import { gridFor, perItem, reads, writes, type BufferSpec, type Grid, type Kernel } from "../program/kernel.ts"
 
 /**
  * Kernels of the matrix product. However the work is shared out, every output element is one accumulator to which
@@ -132,17 +132,14 @@ export const plainMatmul = (problem: Problem): MatmulLaunch => {
     name: `matmul ${epilogue}: plain`,
     params: { ...sizes, ...strideFields },
     buffers: operands(epilogue, { a: "f32", b: "f32", out: "f32" }),
-    body: () => `
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  let n = id.x; let m = id.y;
-  if (n >= p.N || m >= p.M) { return; }
-  var acc = ${start(epilogue, "m * p.N + n", "0.0")};
+    body: () => `${perItem(64, "p.M * p.N")}
+  let m = i / p.N; let n = i % p.N;
+  var acc = ${start(epilogue, "i", "0.0")};
   for (var k = 0u; k < p.K; k++) { acc = fma(a[m * p.am + k * p.ak], b[k * p.bk + n * p.bn], acc); }
-  ${finish(epilogue, "m * p.N + n", "acc")}
+  ${finish(epilogue, "i", "acc")}
 }`,
   }
-  return { kernel, params: [M, N, K, ...strides(problem)], grid: [Math.ceil(N / 64), M] }
+  return { kernel, params: [M, N, K, ...strides(problem)], grid: gridFor(M * N, 64) }
 }
 
 /** 64 × 64 outputs by 256 invocations, operands staged in workgroup memory: the form for GPUs that have it fast. */

@@ -33,6 +33,8 @@ export const matmulOp: FusedOp<Attributes> = {
   name: "matmul",
   infer: ([a, b, other], { layout }) => {
     const { M, N } = dimensions(layout, a!.shape, b!.shape)
+    if ([a, b, other].some((operand) => operand && operand.dtype !== "f32"))
+      throw new ShapeError("matmul", `needs f32 operands, got ${a!.dtype} and ${b!.dtype}`)
     if (other && (other.shape[0] !== M || other.shape[1] !== N))
       throw new ShapeError("matmul", `residual ${showShape(other.shape)} must be ${showShape([M, N])}`)
     return [{ shape: [M, N], dtype: "f32" }]

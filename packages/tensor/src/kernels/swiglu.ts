@@ -1,3 +1,4 @@
+import { showShape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import { applyFusedOne } from "../graph/apply.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
@@ -33,7 +34,8 @@ const swigluOp: FusedOp<undefined> = {
   name: "swiglu",
   infer: ([x]) => {
     const [rows, width] = x!.shape
-    if (x!.shape.length !== 2 || width! % 2 !== 0) throw new ShapeError("swiglu", "needs [N, 2F]: gate then up")
+    if (x!.shape.length !== 2 || width! % 2 !== 0) 
+      throw new ShapeError("swiglu", `needs [N, 2F], gate then up, got ${showShape(x!.shape)}`)
     return [{ shape: [rows!, width! / 2], dtype: "f32" }]
   },
   lower: (emit, [x], [out]) => {

@@ -1,0 +1,188 @@
+import { describe, expect, test } from "vitest"
+import { linear, matmul, ShapeError, type Tensor } from "../../src/index.ts"
+import { applyFusedOne } from "../../src/graph/apply.ts"
+import type { FusedOp } from "../../src/graph/fused-op.ts"
+import {
+  matmulLaunch,
+  plainMatmul,
+  subgroupMatmul,
+  tiledMatmul,
+  type Epilogue,
+  type Layout,
+  type MatmulLaunch,
+  type Problem,
+} from "../../src/kernels/matmul-kernels.ts"
+import { testDevice } from "../device.ts"
+import { expectDifferentiable, param } from "../gradient.ts"
+import { expectClose, expectSameBits, randomArray } from "../reference.ts"
+
+const gpu = await testDevice()
+const lanes = gpu.traits.subgroupSize
+
+const layouts: readonly Layout[] = ["nn", "nt", "tn"]
+const epilogues: readonly Epilogue[] = ["store", "residual", "accumulate"]
+
+interface Sizes {
+  readonly M: number
+  readonly N: number
+  readonly K: number
+}
+
+interface Choice {
+  readonly problem: Problem
+  readonly choose: (problem: Problem) => MatmulLaunch
+}
+
+/** A product by a kernel of the test's choice. The last input is added: as residual, or as the output's old value. */
+const chosenMatmul: FusedOp<Choice> = {
+  name: "matmul by a chosen kernel",
+  infer: (_, { problem: { M, N } }) => [{ shape: [M, N], dtype: "f32" }],
+  inPlace: ({ problem }): Readonly<Record<number, number>> => (problem.epilogue === "accumulate" ? { 0: 2 } : {}),
+  lower: (emit, [a, b, other], [out], { problem, choose }) => {
+    const { kernel, params, grid } = choose(problem)
+    emit.launch(kernel, problem.epilogue === "residual" ? [a!, b!, other!, out!] : [a!, b!, out!], params, grid)
+  },
+}
+
+/**
+ * The kernels that can do a problem on this adapter, by name. Tiles, which software drivers take long to compile, load
+ * differently for each layout and end differently for each epilogue, but not for each pair.
+ */
+const variants = ({ layout, epilogue, N, M, K }: Problem): Record<string, (problem: Problem) => MatmulLaunch> => {
+  const vector = N % 4 === 0 && (layout === "tn" ? M : K) % 4 === 0
+  const bySubgroup = vector && (lanes === 4 || lanes === 8)
+  return {
+    plain: plainMatmul,
+    ...((layout === "nn" || epilogue === "store") && { tiled: tiledMatmul }),
+    ...(bySubgroup && {
+      "subgroup, 8 rows": (problem: Problem) => subgroupMatmul(problem, lanes, 8),
+      "subgroup, 16 rows": (problem: Problem) => subgroupMatmul(problem, lanes, 16),
+    }),
+  }
+}
+
+const operands = (layout: Layout, { M, N, K }: Sizes) => ({
+  a: { shape: layout === "tn" ? [K, M] : [M, K], data: randomArray(M * K, 1) },
+  b: { shape: layout === "nt" ? [N, K] : [K, N], data: randomArray(K * N, 2) },
+  other: { shape: [M, N], data: randomArray(M * N, 3) },
+})
+
+const reference = (layout: Layout, { M, N, K }: Sizes, a: ArrayLike<number>, b: ArrayLike<number>): Float64Array => {
+  const out = new Float64Array(M * N)
+  for (let m = 0; m < M; m++)
+    for (let n = 0; n < N; n++)
+      for (let k = 0; k < K; k++)
+        out[m * N + n]! += a[layout === "tn" ? k * M + m : m * K + k]! * b[layout === "nt" ? n * K + k : k * N + n]!
+  return out
+}
+
+describe("matmul", () => {
+  const awkward: readonly Sizes[] = [
+    { M: 1, N: 1, K: 1 },
+    { M: 1, N: 4, K: 4 },
+    { M: 3, N: 5, K: 4 },
+    { M: 4, N: 16, K: 17 },
+    { M: 16, N: 4, K: 3 },
+    { M: 33, N: 17, K: 5 },
+    { M: 8, N: 100, K: 64 },
+    { M: 20, N: 36, K: 6 },
+    { M: 100, N: 68, K: 36 },
+    { M: 130, N: 12, K: 33 },
+  ]
+
+  test.each(layouts)("%s: every kernel gives the same bits, with every epilogue", async (layout) => {
+    for (const sizes of awkward) {
+      const { a, b, other } = operands(layout, sizes)
+      const product = reference(layout, sizes, a.data, b.data)
+      for (const epilogue of epilogues) {
+        const problem = { layout, epilogue, ...sizes }
+        const at = `${layout} ${epilogue} ${sizes.M}×${sizes.N}×${sizes.K}`
+        const results = Object.entries(variants(problem)).map(([name, choose]) => {
+          const inputs = [gpu.tensor(a.data, a.shape), gpu.tensor(b.data, b.shape), gpu.tensor(other.data, other.shape)]
+          return { name, result: applyFusedOne(chosenMatmul, inputs, { problem, choose }) }
+        })
+        const [first, ...rest] = await gpu.readAll(results.map(({ result }) => result))
+        const expected = epilogue === "store" ? product : product.map((value, i) => value + other.data[i]!)
+        expectClose(first!, expected, { abs: 2e-6 * Math.sqrt(sizes.K), rel: 2e-6 }, at)
+        rest.forEach((values, i) => expectSameBits(values, first!, `${at}: ${results[i + 1]!.name}`))
+      }
+    }
+  })
+
+  test("uses subgroups where the adapter has them", () => {
+    const problem: Problem = { layout: "nt", epilogue: "store", M: 64, N: 64, K: 64 }
+    const { kernel } = matmulLaunch(problem, { ...gpu.traits, isSoftware: true, subgroupSize: 8 })
+    expect(kernel.name).toMatch(/subgroup of 8/)
+    expect(matmulLaunch(problem, { ...gpu.traits, isSoftware: true, subgroupSize: 0 }).kernel.name).toMatch(/plain/)
+    expect(matmulLaunch(problem, { ...gpu.traits, isSoftware: false }).kernel.name).toMatch(/tiled/)
+  })
+
+  test.each([
+    { N: 48, K: 40 },
+    { N: 21, K: 30 },
+  ])("a row has the same bits in batches of 1, 7, 8 and 64, $N columns, K $K", async ({ N, K }) => {
+    const x = randomArray(64 * K, 4)
+    const w = gpu.tensor(randomArray(N * K, 5), [N, K])
+    const rows = (count: number) => linear(gpu.tensor(x.slice(0, count * K), [count, K]), w)
+    const [all, ...fewer] = await gpu.readAll([64, 1, 7, 8].map(rows))
+    for (const part of fewer) expectSameBits(part, all!.subarray(0, part.length), `${part.length / N} rows`)
+  })
+
+  test("more rows than WebGPU has workgroups along an axis", async () => {
+    const rows = 65_537
+    const x = gpu.tensor(new Float32Array(rows).fill(2), [rows, 1])
+    const y = await x.matmul(gpu.tensor([1, 2, 3], [1, 3])).data()
+    expect([...y.subarray(0, 3), ...y.subarray(-3)]).toEqual([2, 4, 6, 2, 4, 6])
+  })
+
+  test.each([
+    ["nn", {}, [3, 5], [5, 7]],
+    ["nt", { transposeB: true }, [3, 5], [7, 5]],
+    ["tn", { transposeA: true }, [5, 3], [5, 7]],
+    ["tt", { transposeA: true, transposeB: true }, [5, 3], [7, 5]],
+  ] as const)("%s, with gradients", async (_, options, aShape, bShape) => {
+    const at = (transposed: boolean | undefined, data: Float64Array, rows: number, columns: number, i: number, j: number) =>
+      data[transposed ? j * rows + i : i * columns + j]!
+    await expectDifferentiable(gpu, {
+      params: [param(aShape, 6), param(bShape, 7)],
+      fn: (a, b) => matmul(a, b, options),
+      reference: (a, b) =>
+        Float64Array.from({ length: 21 }, (_, flat) => {
+          const { transposeA, transposeB } = options as { transposeA?: boolean; transposeB?: boolean }
+          let sum = 0
+          for (let k = 0; k < 5; k++)
+            sum += at(transposeA, a, 3, 5, Math.floor(flat / 7), k) * at(transposeB, b, 5, 7, k, flat % 7)
+          return sum
+        }),
+    })
+  })
+
+  test("names what does not fit", () => {
+    expect(() => gpu.zeros([2, 3]).matmul(gpu.zeros([2, 3]))).toThrow(/matmul: \[2, 3\] and \[2, 3\] do not fit as NN/)
+    expect(() => gpu.zeros([2, 3]).matmul(gpu.zeros([3]))).toThrow(ShapeError)
+    expect(() => gpu.zeros([2, 3]).matmul(gpu.zeros([3, 2], "i32"))).toThrow(/matmul.*i32/)
+  })
+})
+
+describe("linear", () => {
+  const reference = (x: Float64Array, w: Float64Array, bias: Float64Array, residual: Float64Array) =>
+    Float64Array.from({ length: 4 * 3 }, (_, flat) => {
+      const [row, column] = [Math.floor(flat / 3), flat % 3]
+      let sum = bias[column]! + residual[flat]!
+      for (let k = 0; k < 8; k++) sum += x[row * 8 + k]! * w[column * 8 + k]!
+      return sum
+    })
+
+  test("is torch.nn.Linear's product, with bias and residual, and gradients of all four", async () => {
+    await expectDifferentiable(gpu, {
+      params: [param([4, 8], 8), param([3, 8], 9), param([3], 10), param([4, 3], 11)],
+      fn: (x: Tensor, w: Tensor, bias: Tensor, residual: Tensor) => linear(x, w, { bias, residual }),
+      reference,
+    })
+  })
+
+  test("names a residual that does not fit", () => {
+    const call = () => linear(gpu.zeros([4, 8]), gpu.zeros([3, 8]), { residual: gpu.zeros([4, 2]) })
+    expect(call).toThrow(/residual \[4, 2\] must be \[4, 3\]/)
+  })
+})
