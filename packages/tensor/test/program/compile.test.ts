@@ -12,6 +12,7 @@ import {
 } from "../../src/index.ts"
 import { Storage } from "../../src/device/storage.ts"
 import { testDevice } from "../device.ts"
+import { collectGarbage } from "../garbage.ts"
 import { expectClose, expectSameBits, randomArray } from "../reference.ts"
 
 const gpu = await testDevice()
@@ -95,8 +96,7 @@ describe("a compiled function", () => {
     const x = gpu.tensor([1])
     step(x)
     for (let i = 0; i < 5; i++) {
-      collectGarbage()
-      await new Promise((resolve) => setTimeout(resolve, 10))
+      await collectGarbage()
       const others = Array.from({ length: 8 }, () => gpu.full([512], 100))
       step(x)
       for (const other of others) other.dispose()
@@ -270,10 +270,3 @@ test("a tensor that was read is computed once, also one output of several", asyn
   const values = await reshaped.data()
   expectClose(await reshaped.transpose().mul(2).reshape([12]).data(), [0, 1, 2].flatMap((j) => [0, 1, 2, 3].map((i) => 2 * values[3 * i + j]!)))
 })
-
-/** A full collection, after which finalisers are due. */
-function collectGarbage(): void {
-  const { Bun, gc } = globalThis as { Bun?: { gc(force: boolean): void }; gc?: () => void }
-  if (Bun) Bun.gc(true)
-  else gc?.()
-}
