@@ -16,24 +16,23 @@ export interface FileReader {
 export interface FileSource {
   /** Path of `file` as errors name it. */
   readonly path: (file: string) => string
+  readonly names: () => ReadonlyArray<string>
   readonly has: (file: string) => boolean
   readonly read: (file: string) => Promise<Uint8Array>
   readonly open: (file: string) => Promise<FileReader>
 }
 
-/** @throws ModelError if `source` is a path at which there is no directory */
-export const openSource = (source: string | ModelFiles): Promise<FileSource> =>
-  typeof source === "string" ? directorySource(source) : Promise.resolve(memorySource(source))
-
 const missing = (path: string) => new ModelError("missing-file", path, "no such file")
 
-const memorySource = (files: ModelFiles): FileSource => {
+/** Files held in memory. */
+export const memorySource = (files: ModelFiles, path: (file: string) => string = (file) => file): FileSource => {
   const get = (file: string): Uint8Array => {
-    if (!Object.hasOwn(files, file)) throw missing(file)
+    if (!Object.hasOwn(files, file)) throw missing(path(file))
     return files[file]!
   }
   return {
-    path: (file) => file,
+    path,
+    names: () => Object.keys(files),
     has: (file) => Object.hasOwn(files, file),
     read: async (file) => get(file),
     open: async (file) => {
@@ -43,14 +42,15 @@ const memorySource = (files: ModelFiles): FileSource => {
   }
 }
 
-const directorySource = async (directory: string): Promise<FileSource> => {
+/** @throws ModelError if there is no directory at the path */
+export const directorySource = async (directory: string): Promise<FileSource> => {
   const names = new Set(
     await readdir(directory).catch((cause: NodeJS.ErrnoException) => {
       const problem =
         cause.code === "ENOENT"
-          ? "there is no such directory; give the path of a model as transformers saves it"
+          ? "there is no such directory; give the path of a model as transformers saves it, or of a .gguf file"
           : cause.code === "ENOTDIR"
-            ? "is a file; give the directory that holds config.json and model.safetensors"
+            ? "is a file; give the directory that holds config.json and model.safetensors, or a .gguf file"
             : `cannot be read (${cause.message})`
       throw new ModelError("missing-directory", directory, problem, { cause })
     }),
@@ -62,28 +62,32 @@ const directorySource = async (directory: string): Promise<FileSource> => {
   }
   return {
     path,
+    names: () => [...names],
     has: (file) => names.has(file),
     read: async (file) => new Uint8Array(await readFile(existing(file))),
-    open: async (file) => {
-      const handle = await open(existing(file), "r")
-      const { size } = await handle.stat()
-      return {
-        size,
-        close: () => handle.close(),
-        read: async (begin, end) => {
-          const bytes = new Uint8Array(end - begin)
-          let filled = 0
-          while (filled < bytes.length) {
-            const { bytesRead } = await handle.read(bytes, filled, bytes.length - filled, begin + filled)
-            if (bytesRead === 0) {
-              const problem = `ended at byte ${begin + filled} while it was read; it has been changed`
-              throw new ModelError("invalid-file", path(file), problem)
-            }
-            filled += bytesRead
-          }
-          return bytes
-        },
+    open: async (file) => openFile(existing(file)),
+  }
+}
+
+/** Opens a file for reading pieces of it. */
+export const openFile = async (path: string): Promise<FileReader> => {
+  const handle = await open(path, "r")
+  const { size } = await handle.stat()
+  return {
+    size,
+    close: () => handle.close(),
+    read: async (begin, end) => {
+      const bytes = new Uint8Array(end - begin)
+      let filled = 0
+      while (filled < bytes.length) {
+        const { bytesRead } = await handle.read(bytes, filled, bytes.length - filled, begin + filled)
+        if (bytesRead === 0) {
+          const problem = `ended at byte ${begin + filled} while it was read; it has been changed`
+          throw new ModelError("invalid-file", path, problem)
+        }
+        filled += bytesRead
       }
+      return bytes
     },
   }
 }

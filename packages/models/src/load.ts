@@ -1,13 +1,14 @@
 import type { Gpu, Tensor } from "@rlpt/tensor"
+import { openCheckpoint, type Checkpoint } from "./checkpoint.ts"
 import { familyOf, parseConfig, type DecoderConfig } from "./config.ts"
 import { createDecoder, type Decoder } from "./decoder.ts"
 import { ModelError } from "./errors.ts"
 import type { Head } from "./families/family.ts"
-import { openSource, readJson, type FileSource, type ModelFiles } from "./files.ts"
+import { readJson, type ModelFiles } from "./files.ts"
 import { initialValues } from "./initialize.ts"
-import { sizeOf, type Parameters } from "./parameters.ts"
+import { sizeOf, type Parameters, type ParameterSpec } from "./parameters.ts"
 import { loadTokenizer, type ModelTokenizer } from "./tokenizer/tokenizer.ts"
-import { CheckpointWeights } from "./weights.ts"
+import type { Weights } from "./weights.ts"
 
 export interface LoadOptions {
   /** `value` makes a critic: the base model with a value head, which starts at zero unless the checkpoint has one. */
@@ -46,14 +47,15 @@ const EXTRA_FILES = [
 
 /**
  * Loads a model as transformers saves it: `config.json`, `model.safetensors` or its shards (F32, F16 or BF16, widened to
- * f32 on the GPU), and the tokenizer if there is one.
+ * f32 on the GPU), and the tokenizer if there is one. Or a GGUF file as llama.cpp writes it, dequantised to f32. One
+ * parameter at a time is in the host's memory.
  *
- * @param source a directory, or its files in memory
+ * @param source a directory, a .gguf file, or the files of either in memory
  * @throws ModelError | SafetensorsError naming the file and the key or tensor
  */
 export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: LoadOptions = {}): Promise<Model> => {
   const { head = "lm", fromScratch } = options
-  const files = await openSource(source)
+  const { files, openWeights } = await openCheckpoint(source)
   const configJson = await readJson(files, "config.json")
   const config = parseConfig(configJson, files.path("config.json"))
   const extraFiles: Record<string, Uint8Array> = {}
@@ -68,7 +70,7 @@ export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: 
   }
   try {
     if (fromScratch === undefined) {
-      for await (const { spec, values } of readParameters(files, config, decoder)) {
+      for await (const { spec, values } of readParameters(openWeights, config, decoder)) {
         parameters[spec.name] = gpu.tensor(values, spec.shape, "parameters")
       }
     } else {
@@ -84,20 +86,12 @@ export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: 
 }
 
 /** Reads each parameter's parts and stacks them. One parameter is in memory at a time. */
-async function* readParameters(files: FileSource, config: DecoderConfig, decoder: Decoder) {
-  const weights = await CheckpointWeights.open(files)
+async function* readParameters(openWeights: Checkpoint["openWeights"], config: DecoderConfig, decoder: Decoder) {
+  const weights = await openWeights()
   try {
     checkNames(weights, config, decoder)
     for (const spec of decoder.specs) {
-      const values = new Float32Array(sizeOf(spec.shape))
-      let offset = 0
-      for (const part of spec.parts) {
-        if (!weights.has(part.name) && OPTIONAL.has(spec.name)) continue
-        const read = await weights.read(part)
-        values.set(read, offset)
-        offset += read.length
-      }
-      yield { spec, values }
+      yield { spec, values: await readParameter(weights, spec) }
     }
     await checkTiedHead(weights, config)
   } finally {
@@ -105,11 +99,25 @@ async function* readParameters(files: FileSource, config: DecoderConfig, decoder
   }
 }
 
+const readParameter = async (weights: Weights, spec: ParameterSpec): Promise<Float32Array<ArrayBuffer>> => {
+  const [first, ...more] = spec.parts
+  if (more.length === 0 && weights.has(first!.name)) return weights.read(first!)
+  const values = new Float32Array(sizeOf(spec.shape))
+  let offset = 0
+  for (const part of spec.parts) {
+    if (!weights.has(part.name) && OPTIONAL.has(spec.name)) continue
+    const read = await weights.read(part)
+    values.set(read, offset)
+    offset += read.length
+  }
+  return values
+}
+
 /** Parameters that may be absent: a base model has no value head yet. */
 const OPTIONAL: ReadonlySet<string> = new Set(["value.weight", "value.bias"])
 
 /** Every tensor has its place and every place its tensor, before the first one is read. */
-const checkNames = (weights: CheckpointWeights, config: DecoderConfig, { kind, specs }: Decoder): void => {
+const checkNames = (weights: Weights, config: DecoderConfig, { kind, specs }: Decoder): void => {
   const { tensors, ignoredTensors } = familyOf(config)
   const expected = new Set(specs.flatMap((spec) => spec.parts.map((part) => part.name)))
   const required = specs.flatMap((spec) => (OPTIONAL.has(spec.name) ? [] : spec.parts.map((part) => part.name)))
@@ -131,7 +139,7 @@ const checkNames = (weights: CheckpointWeights, config: DecoderConfig, { kind, s
 }
 
 /** A checkpoint with tied embeddings that also stores the head must store the same numbers twice. */
-const checkTiedHead = async (weights: CheckpointWeights, config: DecoderConfig): Promise<void> => {
+const checkTiedHead = async (weights: Weights, config: DecoderConfig): Promise<void> => {
   const { tensors } = familyOf(config)
   const [name] = tensors["lm_head.weight"]
   if (!config.tieWordEmbeddings || !weights.has(name)) return
@@ -146,7 +154,7 @@ const checkTiedHead = async (weights: CheckpointWeights, config: DecoderConfig):
 }
 
 const listed = (names: ReadonlyArray<string>): string => {
-  const shown = names.slice(0, 3).map((name) => `"${name}"`)
+  const shown = names.slice(0, 3).map((name) => JSON.stringify(name))
   const more = names.length > 3 ? ` and ${names.length - 3} more` : ""
   return `tensor${names.length > 1 ? "s" : ""} ${shown.join(", ")}${more} ${names.length > 1 ? "are" : "is"}`
 }

@@ -2,18 +2,37 @@ import {
   readSafetensorsHeader,
   safetensorsHeaderBytes,
   safetensorsToFloat32,
+  type SafetensorsDType,
   type SafetensorsEntry,
 } from "@rlpt/tensor"
 import { ModelError } from "./errors.ts"
 import { readJson, type FileReader, type FileSource } from "./files.ts"
-import type { ParameterPart } from "./parameters.ts"
+import { sizeOf, type ParameterPart } from "./parameters.ts"
+
+/** The tensors of a checkpoint by their Hugging Face names, read one at a time. */
+export interface Weights {
+  /** The file that lists the tensors. */
+  readonly listing: string
+  readonly names: Iterable<string>
+  readonly has: (name: string) => boolean
+  /**
+   * A tensor's values as float32.
+   *
+   * @throws ModelError if it is missing, has another shape, is not of a float type or holds a NaN or an infinity
+   */
+  readonly read: (part: ParameterPart) => Promise<Float32Array<ArrayBuffer>>
+  readonly close: () => Promise<void>
+}
 
 const SINGLE = "model.safetensors"
 const INDEX = "model.safetensors.index.json"
-const FLOATS: ReadonlySet<string> = new Set(["F32", "F16", "BF16"])
+/** Bytes of one element of the types that weights may have. */
+const FLOATS: Readonly<Partial<Record<SafetensorsDType, number>>> = { F32: 4, F16: 2, BF16: 2 }
+/** Bytes that are read at once; what is converted from them is all that the host holds of a tensor twice. */
+const CHUNK_BYTES = 16 * 2 ** 20
 
-/** The tensors of a checkpoint, in one file or in shards, read one at a time. */
-export class CheckpointWeights {
+/** The tensors of `model.safetensors` or its shards. */
+export class SafetensorsWeights implements Weights {
   private constructor(
     /** The file that lists the tensors. */
     readonly listing: string,
@@ -29,7 +48,7 @@ export class CheckpointWeights {
    *
    * @throws ModelError | SafetensorsError for a missing or malformed file, or a shard that lacks what the index promises
    */
-  static async open(source: FileSource): Promise<CheckpointWeights> {
+  static async open(source: FileSource): Promise<SafetensorsWeights> {
     const index = source.has(SINGLE) ? undefined : await readIndex(source)
     const readers: FileReader[] = []
     const tensors = new Map<string, SafetensorsEntry & { reader: FileReader; path: string }>()
@@ -54,7 +73,7 @@ export class CheckpointWeights {
       await Promise.all(readers.map((reader) => reader.close()))
       throw error
     }
-    return new CheckpointWeights(source.path(index === undefined ? SINGLE : INDEX), readers, tensors)
+    return new SafetensorsWeights(source.path(index === undefined ? SINGLE : INDEX), readers, tensors)
   }
 
   get names(): Iterable<string> {
@@ -65,33 +84,65 @@ export class CheckpointWeights {
     return this.tensors.has(name)
   }
 
-  /**
-   * A tensor's values as float32, from F32, F16 or BF16.
-   *
-   * @throws ModelError if it is missing, has another shape, is not of a float type or holds a NaN or an infinity
-   */
-  async read({ name, shape }: ParameterPart): Promise<Float32Array> {
+  async read(part: ParameterPart): Promise<Float32Array<ArrayBuffer>> {
+    const { name, shape } = part
     const entry = this.tensors.get(name)
     if (entry === undefined) throw new ModelError("missing-tensor", this.listing, `tensor "${name}" is missing`)
-    const { path, reader, begin, end, dtype } = entry
-    if (entry.shape.length !== shape.length || entry.shape.some((size, axis) => size !== shape[axis])) {
-      const problem = `tensor "${name}" has shape [${entry.shape.join(", ")}], but config.json asks for [${shape.join(", ")}]`
-      throw new ModelError("wrong-shape", path, problem)
-    }
-    if (!FLOATS.has(dtype)) {
+    const { path, reader, dtype } = entry
+    checkShape(part, entry.shape, path)
+    const bytes = FLOATS[dtype]
+    if (bytes === undefined) {
       throw new ModelError("wrong-dtype", path, `tensor "${name}" is ${dtype}; weights must be F32, F16 or BF16`)
     }
-    const values = safetensorsToFloat32({ dtype, data: await reader.read(begin, end) })
-    const bad = values.findIndex((value) => !Number.isFinite(value))
-    if (bad >= 0) {
-      const problem = `tensor "${name}" holds ${values[bad]} (element ${bad} of ${values.length}); the weights are broken`
-      throw new ModelError("not-finite", path, problem)
-    }
+    const values = new Float32Array(sizeOf(shape))
+    const decode = (data: Uint8Array, out: Float32Array) => out.set(safetensorsToFloat32({ dtype, data }))
+    await readBlocks(reader, entry, { elements: 1, bytes, decode }, values)
+    checkFinite(values, name, path)
     return values
   }
 
   async close(): Promise<void> {
     await Promise.all(this.readers.map((reader) => reader.close()))
+  }
+}
+
+/**
+ * Reads the bytes `begin` … `end` in chunks of whole blocks, and decodes each chunk into its place in `out`: a tensor is
+ * never in memory twice.
+ */
+export const readBlocks = async (
+  reader: FileReader,
+  { begin, end }: { readonly begin: number; readonly end: number },
+  block: {
+    readonly elements: number
+    readonly bytes: number
+    readonly decode: (source: Uint8Array, out: Float32Array) => void
+  },
+  out: Float32Array,
+): Promise<void> => {
+  const blocks = Math.floor(CHUNK_BYTES / block.bytes)
+  for (let position = begin, filled = 0; position < end;) {
+    const next = Math.min(end, position + blocks * block.bytes)
+    const count = ((next - position) / block.bytes) * block.elements
+    block.decode(await reader.read(position, next), out.subarray(filled, filled + count))
+    position = next
+    filled += count
+  }
+}
+
+/** @throws ModelError if a tensor of shape `found` is not what the configuration asks for */
+export const checkShape = ({ name, shape }: ParameterPart, found: ReadonlyArray<number>, file: string): void => {
+  if (found.length === shape.length && found.every((size, axis) => size === shape[axis])) return
+  const problem = `tensor "${name}" has shape [${found.join(", ")}], but config.json asks for [${shape.join(", ")}]`
+  throw new ModelError("wrong-shape", file, problem)
+}
+
+/** @throws ModelError if a value is NaN or infinite */
+export const checkFinite = (values: Float32Array, name: string, file: string): void => {
+  for (let i = 0; i < values.length; i++) {
+    if (Number.isFinite(values[i])) continue
+    const problem = `tensor "${name}" holds ${values[i]} (element ${i} of ${values.length}); the weights are broken`
+    throw new ModelError("not-finite", file, problem)
   }
 }
 

@@ -2,6 +2,7 @@ import { Tokenizer } from "@huggingface/tokenizers"
 import { tokenIds, type DecoderConfig } from "../config.ts"
 import { ModelError } from "../errors.ts"
 import { readJson, type FileSource } from "../files.ts"
+import { repairByteFallback, repairDigits } from "./repairs.ts"
 
 /** `tokenizer.json` and `tokenizer_config.json`, parsed. */
 export interface TokenizerFiles {
@@ -93,11 +94,11 @@ export const createTokenizer = (
 const construct = ({ tokenizer: json, config }: TokenizerFiles, path: string): Tokenizer => {
   let tokenizer: Tokenizer
   try {
-    tokenizer = new Tokenizer(json, config)
+    tokenizer = new Tokenizer({ ...json, pre_tokenizer: repairDigits(json["pre_tokenizer"]) }, config)
   } catch (cause) {
     throw new ModelError("tokenizer", path, `cannot be used (${(cause as Error).message})`, { cause })
   }
-  fixByteFallback(tokenizer.decoder)
+  repairByteFallback(tokenizer.decoder)
   return tokenizer
 }
 
@@ -105,28 +106,4 @@ const construct = ({ tokenizer: json, config }: TokenizerFiles, path: string): T
 const tokenId = (tokenizer: Tokenizer, token: unknown): number | undefined => {
   const content = typeof token === "object" && token !== null && "content" in token ? token.content : token
   return typeof content === "string" ? tokenizer.token_to_id(content) : undefined
-}
-
-/**
- * Bytes that are not UTF-8 decode to one U+FFFD each, as in the Rust library. This one merges some of them, and drops a
- * byte order mark.
- */
-const fixByteFallback = (decoder: unknown): void => {
-  const node = decoder as {
-    decoders?: ReadonlyArray<unknown>
-    config?: { type?: unknown }
-    text_decoder?: unknown
-  } | null
-  node?.decoders?.forEach(fixByteFallback)
-  if (node?.config?.type !== "ByteFallback") return
-  const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
-  node.text_decoder = {
-    decode: (bytes: Uint8Array) => {
-      try {
-        return utf8.decode(bytes)
-      } catch {
-        return "\uFFFD".repeat(bytes.length)
-      }
-    },
-  }
 }
