@@ -28,6 +28,6 @@ export {
 } from "./kernels/rope.ts"
 export { sample, type SampleOptions } from "./kernels/sample.ts"
 export { softCap } from "./kernels/soft-cap.ts"
-export { swiglu } from "./kernels/swiglu.ts"
+export { glu, swiglu, type Activation } from "./kernels/glu.ts"
 export { adamw, AdamW, type AdamWOptions, type UpdateOptions } from "./optim/adamw.ts"
 export { pcg4d } from "./random.ts"

@@ -115,6 +115,17 @@ export class Tensor {
   silu(): Tensor {
     return this.#map("silu")
   }
+  erf(): Tensor {
+    return this.#map("erf")
+  }
+  /** Gaussian error linear unit, x · Φ(x) (D. Hendrycks and K. Gimpel, 2016). */
+  gelu(): Tensor {
+    return this.#map("gelu")
+  }
+  /** Its approximation by tanh: PyTorch's `gelu(approximate="tanh")`, Hugging Face's `gelu_new`. */
+  geluTanh(): Tensor {
+    return this.#map("geluTanh")
+  }
   /** The same value, through which no gradient passes. */
   stopGradient(): Tensor {
     return this.#map("stopGradient")

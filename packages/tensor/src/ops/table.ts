@@ -1,4 +1,5 @@
 import type { Tensor } from "../graph/tensor.ts"
+import { erf, erfWgsl } from "./erf.ts"
 
 /**
  * One element-wise operation: how WGSL and JavaScript compute it, and its gradient. Kernel, autograd and tests follow
@@ -14,6 +15,9 @@ export interface MapRow {
 }
 
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x))
+/** √(2/π) · (x + 0.044715 · x³), kept where tanh is not yet ±1. */
+const geluAngle = (x: string) =>
+  `clamp(${Math.sqrt(2 / Math.PI)} * ${x} * fma(0.044715 * ${x}, ${x}, one), -9.0 * one, 9.0 * one)`
 const comparison = (operator: string, holds: (a: number, b: number) => boolean): MapRow => ({
   wgsl: (a, b) => `select(zero, one, ${a} ${operator} ${b})`,
   reference: (a, b) => (holds(a!, b!) ? 1 : 0),
@@ -22,7 +26,11 @@ const comparison = (operator: string, holds: (a: number, b: number) => boolean):
 const rows = {
   add: { wgsl: (a, b) => `(${a} + ${b})`, reference: (a, b) => a! + b!, backward: (g) => [g, g] },
   sub: { wgsl: (a, b) => `(${a} - ${b})`, reference: (a, b) => a! - b!, backward: (g) => [g, g.neg()] },
-  mul: { wgsl: (a, b) => `(${a} * ${b})`, reference: (a, b) => a! * b!, backward: (g, [a, b]) => [g.mul(b!), g.mul(a!)] },
+  mul: {
+    wgsl: (a, b) => `(${a} * ${b})`,
+    reference: (a, b) => a! * b!,
+    backward: (g, [a, b]) => [g.mul(b!), g.mul(a!)],
+  },
   div: {
     wgsl: (a, b) => `(${a} / ${b})`,
     reference: (a, b) => a! / b!,
@@ -76,6 +84,39 @@ const rows = {
     backward: (g, [a], y) => {
       const s = a!.sigmoid()
       return [g.mul(s.add(y.mul(s.neg().add(1))))]
+    },
+  },
+  erf: {
+    wgsl: (a) => erfWgsl(a!),
+    reference: (a) => erf(a!),
+    backward: (g, [a]) => [g.mul(a!.square().neg().exp()).mul(2 / Math.sqrt(Math.PI))],
+  },
+  gelu: {
+    wgsl: (a) => `(0.5 * ${a} * (one + ${erfWgsl(`(${a} * ${Math.SQRT1_2})`)}))`,
+    reference: (a) => 0.5 * a! * (1 + erf(a! * Math.SQRT1_2)),
+    backward: (g, [a]) => {
+      const density = a!
+        .square()
+        .mul(-0.5)
+        .exp()
+        .mul(1 / Math.sqrt(2 * Math.PI))
+      return [g.mul(a!.mul(Math.SQRT1_2).erf().add(1).mul(0.5).add(a!.mul(density)))]
+    },
+  },
+  geluTanh: {
+    wgsl: (a) => `(0.5 * ${a} * (one + tanh(${geluAngle(a!)})))`,
+    reference: (a) => 0.5 * a! * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (a! + 0.044715 * a! ** 3))),
+    backward: (g, [a]) => {
+      const square = a!.square()
+      const t = a!
+        .mul(square.mul(0.044715).add(1))
+        .mul(Math.sqrt(2 / Math.PI))
+        .tanh()
+      const slope = square
+        .mul(3 * 0.044715)
+        .add(1)
+        .mul(Math.sqrt(2 / Math.PI))
+      return [g.mul(0.5).mul(t.add(1).add(a!.mul(t.square().neg().add(1)).mul(slope)))]
     },
   },
   greater: comparison(">", (a, b) => a > b),
