@@ -74,6 +74,7 @@ export class Gpu {
     this.traits = {
       subgroupSize: fixed ? adapter.subgroupMinSize : 0,
       isSoftware: adapter.isSoftware,
+      maxStorageBuffers: device.limits.maxStorageBuffersPerShaderStage,
       maxBindingSize: device.limits.maxStorageBufferBindingSize,
     }
     this.#pool = new BufferPool(device, memoryLimit)

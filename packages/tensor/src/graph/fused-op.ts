@@ -23,6 +23,8 @@ export interface DeviceTraits {
   readonly subgroupSize: number
   /** A driver that runs on the CPU: workgroup memory is slow there. */
   readonly isSoftware: boolean
+  /** Storage buffers that one launch may bind. */
+  readonly maxStorageBuffers: number
   /** Largest storage-buffer binding in bytes. */
   readonly maxBindingSize: number
 }

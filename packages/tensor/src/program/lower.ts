@@ -4,7 +4,8 @@ import { TensorError } from "../errors.ts"
 import type { DeviceTraits, Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
 import { Node, specOf, type Spec, type Value } from "../graph/node.ts"
 import { accumulateKernel } from "../kernels/accumulate.ts"
-import { fuse, groupPointwise, reductionBlock } from "./fuse.ts"
+import { fuse, reductionBlock } from "./fuse.ts"
+import { fusionGroups } from "./groups.ts"
 import { gridFor, type Grid, type Kernel } from "./kernel.ts"
 import { baseOf, Conflicts, placeOf, reachable, schedule } from "./schedule.ts"
 
@@ -77,7 +78,7 @@ class Lowering implements Emitter {
     const written = reachable(roots)
     const materialized = new Set(outputs.map((value) => baseOf(value).node))
     const conflicts = new Conflicts(written)
-    const groups = groupPointwise(written, materialized, conflicts)
+    const groups = fusionGroups(written, materialized, conflicts, device.maxStorageBuffers - 1)
     const nodes = schedule(written, conflicts, (node) => groups.get(node) ?? node)
     this.#mergeAccumulations(nodes, materialized)
     for (const node of inputs) this.#place(node, node.specs.map(planned))
