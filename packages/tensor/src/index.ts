@@ -13,7 +13,13 @@ export { attention, type AttentionOptions } from "./kernels/attention.ts"
 export { embedding } from "./kernels/embedding.ts"
 export { advanceDecoding, type DecodeState } from "./kernels/decode.ts"
 export { layerNorm } from "./kernels/layer-norm.ts"
-export { logProbsOf, tokenLogProbs, type TokenLogProbOptions, type TokenLogProbs } from "./kernels/log-prob.ts"
+export {
+  logProbsOf,
+  tokenLogProbs,
+  type LogProbOptions,
+  type TokenLogProbOptions,
+  type TokenLogProbs,
+} from "./kernels/log-prob.ts"
 export { qkNorm, type QkNormOptions } from "./kernels/qk-norm.ts"
 export { rmsNorm } from "./kernels/rms-norm.ts"
 export {

@@ -5,10 +5,16 @@ import type { Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
 import { matmulLaunch, type Epilogue, type Layout } from "./matmul-kernels.ts"
+import { launchSoftCap, softCapWgsl } from "./soft-cap.ts"
 
-export interface TokenLogProbOptions {
+export interface LogProbOptions {
   /** Divides the logits before log-softmax. */
   readonly temperature: number
+}
+
+export interface TokenLogProbOptions extends LogProbOptions {
+  /** Logits z become softCap · tanh(z / softCap), as `softCap` computes it, before the temperature. Default off. */
+  readonly softCap?: number | undefined
 }
 
 export interface TokenLogProbs {
@@ -52,10 +58,10 @@ const forward: Kernel = {
 }`,
 }
 
-/** Turns logits into their gradient where they lie. */
-const backward: Kernel = {
-  name: "token log-prob gradient",
-  params: { items: "u32", vocabulary: "u32", inverseTemperature: "f32" },
+/** Turns logits into their gradient where they lie; capped ones into that of the logits before the cap. */
+const backward = (capped: boolean): Kernel => ({
+  name: `token log-prob gradient${capped ? ", soft cap" : ""}`,
+  params: { items: "u32", vocabulary: "u32", inverseTemperature: "f32", softCap: "f32" },
   buffers: [
     reads("targets", "i32"),
     reads("lse"),
@@ -64,14 +70,16 @@ const backward: Kernel = {
     reads("gradEntropy"),
     writes("logits"),
   ],
-  body: () => `${perItem(64, "p.items")}
+  body: () => `${softCapWgsl}
+${perItem(64, "p.items")}
   let row = i / p.vocabulary;
   let logP = logits[i] * p.inverseTemperature - lse[row];
   let prob = exp(logP);
   let hit = select(0.0, 1.0, u32(targets[row]) == i % p.vocabulary);
-  logits[i] = (gradLogProb[row] * (hit - prob) - gradEntropy[row] * prob * (logP + entropy[row])) * p.inverseTemperature;
+  let slope = ${capped ? "softCapSlope(logits[i], p.softCap) * p.inverseTemperature" : "p.inverseTemperature"};
+  logits[i] = (gradLogProb[row] * (hit - prob) - gradEntropy[row] * prob * (logP + entropy[row])) * slope;
 }`,
-}
+})
 
 const product = (emit: Emitter, layout: Layout, epilogue: Epilogue, a: Operand, b: Operand, out: Operand): void => {
   const [M, N] = out.spec.shape as [number, number]
@@ -80,8 +88,17 @@ const product = (emit: Emitter, layout: Layout, epilogue: Epilogue, a: Operand, 
   emit.launch(kernel, [a, b, out], params, grid)
 }
 
-interface Attributes {
-  readonly temperature: number
+type Attributes = TokenLogProbOptions
+
+/** Logits of some rows, [count, V], after the cap if there is one. */
+const logitsOf = (emit: Emitter, hidden: Operand, head: Operand, { softCap }: Attributes): Operand => {
+  const spec = { shape: [hidden.spec.shape[0]!, head.spec.shape[0]!], dtype: "f32" } as const
+  const logits = emit.scratch(spec)
+  product(emit, "nt", "store", hidden, head, logits)
+  if (softCap === undefined) return logits
+  const capped = emit.scratch(spec)
+  launchSoftCap(emit, logits, capped, softCap)
+  return capped
 }
 
 /** Calls `visit` with the first row and number of rows of each chunk. */
@@ -102,12 +119,12 @@ const logProbOp: FusedOp<Attributes> = {
     const perRow = { shape: [rows], dtype: "f32" } as const
     return [perRow, perRow, perRow]
   },
-  lower: (emit, [hidden, head, targets], outputs, { temperature }) => {
+  lower: (emit, [hidden, head, targets], outputs, attributes) => {
+    const { temperature } = attributes
     const [vocabulary] = head!.spec.shape as [number]
     eachChunk(hidden!.spec.shape[0]!, vocabulary, (start, count) => {
-      const logits = emit.scratch({ shape: [count, vocabulary], dtype: "f32" })
       const part = (operand: Operand) => emit.rows(operand, start, count)
-      product(emit, "nt", "store", part(hidden!), head!, logits)
+      const logits = logitsOf(emit, part(hidden!), head!, attributes)
       const operands = [logits, part(targets!), ...outputs.map(part)]
       emit.launch(forward, operands, [count, vocabulary, 1 / temperature], gridFor(count, 64))
     })
@@ -121,7 +138,7 @@ const logProbOp: FusedOp<Attributes> = {
 }
 
 /** The forward kernel alone, over logits that exist. */
-const rowsOp: FusedOp<Attributes> = {
+const rowsOp: FusedOp<LogProbOptions> = {
   name: "logProbsOf",
   infer: ([logits, targets]) => {
     if (logits!.shape.length !== 2 || targets!.shape[0] !== logits!.shape[0] || targets!.dtype !== "i32")
@@ -139,26 +156,26 @@ const rowsOp: FusedOp<Attributes> = {
 }
 
 /**
- * log softmax(logits / temperature)[target] of each row, [N], from logits [N, V] and targets i32 [N]: the numbers of
- * {@link tokenLogProbs} bit for bit, without gradient.
+ * log softmax(logits / temperature)[target] of each row, [N], from logits [N, V] (capped if need be) and targets i32 [N]:
+ * the numbers of {@link tokenLogProbs} bit for bit, without gradient.
  */
-export const logProbsOf = (logits: Tensor, targets: Tensor, { temperature }: TokenLogProbOptions): Tensor =>
+export const logProbsOf = (logits: Tensor, targets: Tensor, { temperature }: LogProbOptions): Tensor =>
   applyFused(rowsOp, [logits, targets], { temperature })[0]!
 
 const gradientOp: FusedOp<Attributes> = {
   name: "tokenLogProbs gradient",
   infer: ([hidden, head]) => [hidden!, head!],
-  lower: (emit, [hidden, head, ...perRow], [dHidden, dHead], { temperature }) => {
+  lower: (emit, [hidden, head, ...perRow], [dHidden, dHead], attributes) => {
+    const { temperature, softCap } = attributes
     const [vocabulary] = head!.spec.shape as [number]
     eachChunk(hidden!.spec.shape[0]!, vocabulary, (start, count) => {
-      const logits = emit.scratch({ shape: [count, vocabulary], dtype: "f32" })
       const part = (operand: Operand) => emit.rows(operand, start, count)
-      product(emit, "nt", "store", part(hidden!), head!, logits)
+      const logits = logitsOf(emit, part(hidden!), head!, attributes)
       const items = count * vocabulary
       emit.launch(
-        backward,
+        backward(softCap !== undefined),
         [...perRow.map(part), logits],
-        [items, vocabulary, 1 / temperature],
+        [items, vocabulary, 1 / temperature, softCap ?? 0],
         gridFor(items, 64),
       )
       product(emit, "nn", "store", logits, head!, part(dHidden!))
@@ -176,8 +193,8 @@ export const tokenLogProbs = (
   hidden: Tensor,
   head: Tensor,
   targets: Tensor,
-  { temperature }: TokenLogProbOptions,
+  { temperature, softCap }: TokenLogProbOptions,
 ): TokenLogProbs => {
-  const [logProbs, entropy] = applyFused(logProbOp, [hidden, head, targets], { temperature })
+  const [logProbs, entropy] = applyFused(logProbOp, [hidden, head, targets], { temperature, softCap })
   return { logProbs: logProbs!, entropy: entropy! }
 }

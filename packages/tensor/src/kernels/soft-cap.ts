@@ -1,27 +1,15 @@
 import { applyFusedOne } from "../graph/apply.ts"
-import type { FusedOp } from "../graph/fused-op.ts"
+import type { Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { sizeOf } from "../dtype.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
 
 /**
- * WGSL of the soft cap and of its slope where its value is y. Every kernel that caps uses these, so that sampling and
- * training see the same bits. Beyond ±9 tanh is ±1 in f32, and some drivers overflow in exp.
+ * WGSL of the soft cap and of its slope where its value is y. Beyond ±9 tanh is ±1 in f32, and some drivers overflow in exp.
  */
 export const softCapWgsl = `
 fn softCap(x: f32, cap: f32) -> f32 { return cap * tanh(clamp(x / cap, -9.0, 9.0)); }
 fn softCapSlope(y: f32, cap: f32) -> f32 { let t = y / cap; return fma(-t, t, 1.0); }`
-
-/** Caps values where they lie. */
-export const softCapKernel: Kernel = {
-  name: "soft cap in place",
-  params: { items: "u32", cap: "f32" },
-  buffers: [writes("x")],
-  body: () => `${softCapWgsl}
-${perItem(64, "p.items")}
-  x[i] = softCap(x[i], p.cap);
-}`,
-}
 
 const forward: Kernel = {
   name: "soft cap",
@@ -43,13 +31,16 @@ ${perItem(64, "p.items")}
 }`,
 }
 
+/** out = softCap(x), for operations that cap on the way. */
+export const launchSoftCap = (emit: Emitter, x: Operand, out: Operand, cap: number): void => {
+  const items = sizeOf(x.spec.shape)
+  emit.launch(forward, [x, out], [items, cap], gridFor(items, 64))
+}
+
 const softCapOp: FusedOp<{ readonly cap: number }> = {
   name: "softCap",
   infer: ([x]) => [x!],
-  lower: (emit, [x], [out], { cap }) => {
-    const items = sizeOf(x!.spec.shape)
-    emit.launch(forward, [x!, out!], [items, cap], gridFor(items, 64))
-  },
+  lower: (emit, [x], [out], { cap }) => launchSoftCap(emit, x!, out!, cap),
   backward: ({ outputs: [y], grads: [g], attributes }) => [applyFusedOne(gradientOp, [y!, g!], attributes)],
 }
 
