@@ -1,3 +1,4 @@
+import { TensorError } from "../errors.ts"
 import type { FusedOp } from "./fused-op.ts"
 import { Node, specOf } from "./node.ts"
 import type { Tensor } from "./tensor.ts"
@@ -8,6 +9,8 @@ export const applyFused = <Attributes>(
   inputs: readonly Tensor[],
   attributes: NoInfer<Attributes>,
 ): readonly Tensor[] => {
+  const { gpu } = inputs[0]!
+  if (inputs.some((input) => input.gpu !== gpu)) throw new TensorError(op.name, "operands live on different devices")
   const specs = op.infer(inputs.map((input) => specOf(input.value)), attributes)
   const node = new Node(
     { kind: "fused", op: op as unknown as FusedOp<never>, attributes },

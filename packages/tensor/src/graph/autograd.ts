@@ -1,4 +1,4 @@
-import { sameShape, type Shape } from "../dtype.ts"
+import { sameShape, showShape, type Shape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import type { FusedOp } from "./fused-op.ts"
 import { Node, specOf, type Value } from "./node.ts"
@@ -17,13 +17,16 @@ export interface ValueAndGrad {
  */
 export const valueAndGrad = (fn: (...params: Tensor[]) => Tensor, params: readonly Tensor[]): ValueAndGrad => {
   const value = fn(...params)
-  if (value.size !== 1) throw new ShapeError("valueAndGrad", "the function must return a scalar")
   return { value, grads: grad(value, params) }
 }
 
-/** Gradients of the scalar `value` with respect to `params`. A parameter that it does not depend on gets zeros. */
+/**
+ * Gradients of the scalar `value` with respect to `params`. A parameter that it does not depend on gets zeros. Throws
+ * `ShapeError` if the value is no scalar.
+ */
 export const grad = (value: Tensor, params: readonly Tensor[]): readonly Tensor[] => {
   const { gpu } = value
+  if (value.size !== 1) throw new ShapeError("grad", `needs a scalar, got shape ${showShape(value.shape)}`)
   const wanted = new Set(params.map((param) => param.value.node))
   const order = dependents(value.value.node, wanted)
   const grads = new Map<Node, (Tensor | undefined)[]>()
@@ -32,8 +35,8 @@ export const grad = (value: Tensor, params: readonly Tensor[]): readonly Tensor[
 
   for (const node of order.toReversed()) {
     const outputs = grads.get(node)
-    if (!outputs || wanted.has(node)) continue
     const needs = node.inputs.map((input) => order.has(input.node))
+    if (!outputs || !needs.includes(true)) continue
     backward(gpu, node, outputs, needs).forEach((gradient, i) => {
       if (!gradient || !needs[i]) return
       const { node: source, output } = node.inputs[i]!

@@ -156,7 +156,7 @@ export class Tensor {
     return this.#reduce("sum", axis)
   }
   mean(axis?: number): Tensor {
-    const count = axis === undefined ? this.size : this.shape[this.#axis(axis)]!
+    const count = axis === undefined ? this.size : this.shape[this.#axis("mean", axis)]!
     return this.sum(axis).div(count)
   }
   max(axis?: number): Tensor {
@@ -227,16 +227,17 @@ export class Tensor {
     return this.derive({ kind: "map", fn }, operands, broadcastShapes(fn, operands.map((operand) => operand.shape)))
   }
 
-  #axis(axis: number): number {
+  #axis(operation: string, axis: number): number {
     const positive = axis < 0 ? axis + this.shape.length : axis
-    if (!(positive in this.shape)) throw new ShapeError("axis", `${axis} is not an axis of ${showShape(this.shape)}`)
+    if (!(positive in this.shape)) throw new ShapeError(operation, `${axis} is not an axis of ${showShape(this.shape)}`)
     return positive
   }
 
   #reduce(fn: ReduceName, axis?: number): Tensor {
+    if (this.dtype !== "f32") throw new ShapeError(fn, `needs f32, got ${this.dtype}`)
     if (axis === undefined)
       return this.derive({ kind: "reduce", fn, outer: 1, length: this.size, inner: 1 }, [this], [])
-    const at = this.#axis(axis)
+    const at = this.#axis(fn, axis)
     const [outer, inner] = [sizeOf(this.shape.slice(0, at)), sizeOf(this.shape.slice(at + 1))]
     return this.derive(
       { kind: "reduce", fn, outer, length: this.shape[at]!, inner },

@@ -235,9 +235,9 @@ const reduceBody = (fn: ReduceName, { lines, result }: Expression, vector: boole
   const { start, of } = combine[fn]
   const step = vector ? 4 : 1
   return `${units(vector)}
-${perItem(64, "p.items * ((p.length + p.blocks * 64u - 1u) / (p.blocks * 64u))")}
+${perItem(64, "p.items * max(1u, (p.length + p.blocks * 64u - 1u) / (p.blocks * 64u))")}
   let item = i;
-  let runs = (p.length + p.blocks * 64u - 1u) / (p.blocks * 64u);
+  let runs = max(1u, (p.length + p.blocks * 64u - 1u) / (p.blocks * 64u));
   let which = item / runs;
   let start = (item % runs) * p.blocks * 64u;
   let end = min(start + p.blocks * 64u, p.length);
