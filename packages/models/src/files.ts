@@ -94,10 +94,10 @@ export const openFile = async (path: string): Promise<FileReader> => {
 
 /** Reads `file` as a JSON object. */
 export const readJson = async (source: FileSource, file: string): Promise<Readonly<Record<string, unknown>>> => {
-  const bytes = await source.read(file)
+  const text = await readText(source, file)
   let value: unknown
   try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes))
+    value = JSON.parse(text)
   } catch (cause) {
     throw new ModelError("invalid-file", source.path(file), `is not JSON (${(cause as Error).message})`, { cause })
   }
@@ -105,4 +105,14 @@ export const readJson = async (source: FileSource, file: string): Promise<Readon
     throw new ModelError("invalid-file", source.path(file), "is not a JSON object")
   }
   return value as Record<string, unknown>
+}
+
+/** Reads `file` as UTF-8. */
+export const readText = async (source: FileSource, file: string): Promise<string> => {
+  const bytes = await source.read(file)
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes)
+  } catch (cause) {
+    throw new ModelError("invalid-file", source.path(file), "is not UTF-8 text", { cause })
+  }
 }

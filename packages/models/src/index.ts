@@ -15,4 +15,6 @@ export {
 } from "./parameters.ts"
 export { exportModel, type ExportOptions } from "./save.ts"
 export { characterTokenizer } from "./tokenizer/character.ts"
+export type { ChatMessage, ChatOptions } from "./tokenizer/chat-template.ts"
+export type { EncodedChat } from "./tokenizer/chat.ts"
 export { createTokenizer, type ModelTokenizer, type TokenizerFiles } from "./tokenizer/tokenizer.ts"

@@ -1,4 +1,7 @@
-/** Where `@huggingface/tokenizers` 0.2.0 differs from the Rust library, and how to make it agree. */
+/**
+ * Where `@huggingface/tokenizers` 0.2.0 and `@huggingface/jinja` 0.5.11 differ from the libraries in Rust and Python, and
+ * how to make them agree.
+ */
 
 /** Digits are all of Unicode's numbers (`char::is_numeric`), not ASCII's alone: the same cut as an expression. */
 export const repairDigits = (preTokenizer: unknown): unknown => {
@@ -34,4 +37,40 @@ export const repairByteFallback = (decoder: unknown): void => {
       }
     },
   }
+}
+
+/** Python's `strip`, `lstrip` and `rstrip` of the given characters; the library's methods take off white space alone. */
+export const STRIPS: Readonly<Record<string, (text: string, characters: string) => string>> = {
+  strip: (text, characters) => STRIPS["rstrip"]!(STRIPS["lstrip"]!(text, characters), characters),
+  lstrip: (text, characters) => {
+    const all = Array.from(text)
+    const first = all.findIndex((character) => !characters.includes(character))
+    return first < 0 ? "" : all.slice(first).join("")
+  },
+  rstrip: (text, characters) => {
+    const all = Array.from(text)
+    return all.slice(0, all.findLastIndex((character) => !characters.includes(character)) + 1).join("")
+  },
+}
+
+/**
+ * Turns `text.strip(characters)` of a parsed template into `strip(text, characters)`, for a template that is given
+ * {@link STRIPS} as variables of these names behind `prefix`.
+ */
+export const repairStrips = (node: unknown, prefix: string): void => {
+  if (typeof node !== "object" || node === null) return
+  for (const child of Object.values(node)) repairStrips(child, prefix)
+  const { type, callee, args } = node as { type?: unknown; callee?: StripCallee; args?: unknown[] }
+  const name = callee?.property?.value
+  if (type !== "CallExpression" || callee?.type !== "MemberExpression" || callee.computed === true) return
+  if (args?.length !== 1 || typeof name !== "string" || !Object.hasOwn(STRIPS, name)) return
+  args.unshift(callee.object)
+  Object.assign(node, { callee: { type: "Identifier", value: prefix + name } })
+}
+
+interface StripCallee {
+  readonly type?: unknown
+  readonly computed?: unknown
+  readonly object?: unknown
+  readonly property?: { readonly value?: unknown }
 }

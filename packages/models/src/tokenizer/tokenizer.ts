@@ -1,13 +1,17 @@
 import { Tokenizer } from "@huggingface/tokenizers"
 import { tokenIds, type DecoderConfig } from "../config.ts"
 import { ModelError } from "../errors.ts"
-import { readJson, type FileSource } from "../files.ts"
+import { readJson, readText, type FileSource } from "../files.ts"
+import { parseChatTemplate, type ChatMessage, type ChatOptions, type ChatTemplate } from "./chat-template.ts"
+import { encodeChat, encodeFollowing, type ChatEncoding, type EncodedChat } from "./chat.ts"
 import { repairByteFallback, repairDigits } from "./repairs.ts"
 
-/** `tokenizer.json` and `tokenizer_config.json`, parsed. */
+/** `tokenizer.json` and `tokenizer_config.json`, parsed, and the text of `chat_template.jinja`. */
 export interface TokenizerFiles {
   readonly tokenizer: Readonly<Record<string, unknown>>
   readonly config: Readonly<Record<string, unknown>>
+  /** Absent: `chat_template` of the configuration. */
+  readonly chatTemplate?: string
 }
 
 /** Text to token ids and back, as `transformers.AutoTokenizer` does it. */
@@ -24,7 +28,26 @@ export interface ModelTokenizer {
   readonly endOfText: ReadonlyArray<number>
   /** One more than the largest token id. */
   readonly vocabularySize: number
+  /** Whether the model has a chat template; without one, the functions below throw. */
+  readonly hasChatTemplate: boolean
+  /**
+   * The text of a conversation, by the model's chat template.
+   *
+   * @throws ModelError if there is none, or it refuses the conversation
+   */
+  readonly applyChatTemplate: (messages: ReadonlyArray<ChatMessage>, options?: ChatOptions) => string
+  /** Its tokens, and which of them the assistant wrote. See {@link encodeChat}. */
+  readonly encodeChat: (messages: ReadonlyArray<ChatMessage>, options?: ChatOptions) => EncodedChat
+  /** The tokens between a sampled answer and the next one. See {@link encodeFollowing}. */
+  readonly encodeFollowing: (
+    history: ReadonlyArray<ChatMessage>,
+    following: ReadonlyArray<ChatMessage>,
+    options: ChatOptions & { readonly answerEnded: boolean },
+  ) => Int32Array<ArrayBuffer>
 }
+
+/** Where transformers 5 saves the chat template. */
+const TEMPLATE = "chat_template.jinja"
 
 /**
  * The tokenizer in a model's directory, or undefined if there is no `tokenizer.json`. A text ends at the `eos_token_id`s
@@ -39,7 +62,11 @@ export const loadTokenizer = async (source: FileSource, model: DecoderConfig): P
   const config = source.has("tokenizer_config.json") ? await readJson(source, "tokenizer_config.json") : {}
   const generation = source.has("generation_config.json") ? await readJson(source, "generation_config.json") : {}
   const more = tokenIds(generation, "eos_token_id", null, source.path("generation_config.json"))
-  const result = createTokenizer({ tokenizer, config }, [...model.eosTokenIds, ...more], path)
+  const result = createTokenizer(
+    { tokenizer, config, ...(source.has(TEMPLATE) && { chatTemplate: await readText(source, TEMPLATE) }) },
+    [...model.eosTokenIds, ...more],
+    path,
+  )
   if (result.vocabularySize > model.vocabSize) {
     throw new ModelError(
       "tokenizer",
@@ -61,12 +88,13 @@ export const createTokenizer = (
   path = "tokenizer.json",
 ): ModelTokenizer => {
   const tokenizer = construct(files, path)
-  const eos = tokenId(tokenizer, files.config["eos_token"])
+  const eosToken = tokenContent(files.config["eos_token"])
+  const eos = eosToken === undefined ? undefined : tokenizer.token_to_id(eosToken)
   let vocabularySize = 0
   for (const id of tokenizer.get_vocab().values()) vocabularySize = Math.max(vocabularySize, id + 1)
 
-  const encode = (text: string) => {
-    const { ids, tokens } = tokenizer.encode(text)
+  const encode = (text: string, addSpecialTokens = true) => {
+    const { ids, tokens } = tokenizer.encode(text, { add_special_tokens: addSpecialTokens })
     // The library gives no id to a token that it does not know when there is no token for unknowns.
     const unknown = (ids as ReadonlyArray<number | undefined>).indexOf(undefined)
     if (unknown >= 0) {
@@ -83,13 +111,59 @@ export const createTokenizer = (
     return tokenizer.decode(known, { skip_special_tokens: true, clean_up_tokenization_spaces: false })
   }
 
+  const ends = endOfText.length > 0 ? [...new Set(endOfText)] : eos === undefined ? [] : [eos]
+  const templates = chatTemplates(files, path)
+  const chat = ({ tools }: ChatOptions = {}): ChatEncoding => {
+    const template = templates.parse(tools !== undefined)
+    if (template === undefined) {
+      const problem = "the model has no chat template; give prompts as text, or put a chat_template.jinja beside it"
+      throw new ModelError("tokenizer", path, problem)
+    }
+    const endOfTurn = ends.flatMap((id) => tokenizer.id_to_token(id) ?? [])
+    return { template, encode: (text) => encode(text, false), endOfTurn, path }
+  }
+
   return {
-    encode,
+    encode: (text) => encode(text),
     decode,
-    endOfText: endOfText.length > 0 ? [...new Set(endOfText)] : eos === undefined ? [] : [eos],
+    endOfText: ends,
     vocabularySize,
+    hasChatTemplate: templates.exist,
+    applyChatTemplate: (messages, options) => chat(options).template.render(messages, options),
+    encodeChat: (messages, options) => encodeChat(chat(options), messages, options),
+    encodeFollowing: (history, following, options) => encodeFollowing(chat(options), history, following, options),
   }
 }
+
+/**
+ * The chat templates for conversations with and without tools: `tool_use` and `default` where there are several. They
+ * are parsed when they are first used: a template beyond this library must not keep a model from loading.
+ */
+const chatTemplates = ({ config, chatTemplate }: TokenizerFiles, path: string) => {
+  const stored = chatTemplate ?? config["chat_template"]
+  const named = (name: string): unknown =>
+    Array.isArray(stored) ? stored.find((entry: unknown) => isNamed(entry) && entry.name === name)?.template : undefined
+  const fallback = Array.isArray(stored) ? named("default") : stored
+  const sources = [fallback, named("tool_use") ?? fallback]
+  const specialTokens = Object.fromEntries(
+    Object.entries(config).flatMap(([key, value]) => {
+      const content = key.endsWith("_token") ? tokenContent(value) : undefined
+      return content === undefined ? [] : [[key, content]]
+    }),
+  )
+  const parsed = new Map<unknown, ChatTemplate>()
+  const parse = (withTools: boolean): ChatTemplate | undefined => {
+    const source = sources[withTools ? 1 : 0]
+    if (typeof source !== "string") return undefined
+    const known = parsed.get(source) ?? parseChatTemplate(source, specialTokens, path)
+    parsed.set(source, known)
+    return known
+  }
+  return { exist: sources.some((source) => typeof source === "string"), parse }
+}
+
+const isNamed = (entry: unknown): entry is { readonly name: unknown; readonly template: unknown } =>
+  typeof entry === "object" && entry !== null && "name" in entry && "template" in entry
 
 const construct = ({ tokenizer: json, config }: TokenizerFiles, path: string): Tokenizer => {
   let tokenizer: Tokenizer
@@ -102,8 +176,8 @@ const construct = ({ tokenizer: json, config }: TokenizerFiles, path: string): T
   return tokenizer
 }
 
-/** Id of a special token, which `tokenizer_config.json` gives as a string or as an object. */
-const tokenId = (tokenizer: Tokenizer, token: unknown): number | undefined => {
+/** Text of a special token, which `tokenizer_config.json` gives as a string or as an object. */
+const tokenContent = (token: unknown): string | undefined => {
   const content = typeof token === "object" && token !== null && "content" in token ? token.content : token
-  return typeof content === "string" ? tokenizer.token_to_id(content) : undefined
+  return typeof content === "string" ? content : undefined
 }
