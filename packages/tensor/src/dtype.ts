@@ -1,13 +1,32 @@
-/** Element types a tensor can have on the GPU. */
-export type DType = "f32" | "i32" | "u32"
+import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from "./io/half.ts"
 
-/** What the host hands over and gets back, by dtype. */
+/**
+ * Element types. Kernels compute in f32, i32 and u32. The others are ways to store them: a `bool` is a u32 that is 0 or
+ * 1, and `f16` and `bf16` pack two numbers into a word and are read as f32.
+ */
+export type DType = "f32" | "i32" | "u32" | "bool" | "f16" | "bf16"
+
+/** What a kernel computes in once an element is loaded. */
+export type ComputeType = "f32" | "i32" | "u32"
+
+/** Element types of half a word. */
+export type HalfType = "f16" | "bf16"
+
+/** What the host hands over and gets back: f32 for every floating-point dtype, u32 for `bool`. */
 export type HostArray = Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>
 
 export type Shape = readonly number[]
 
-/** Bytes of one element. Every dtype that a kernel computes in is four bytes wide. */
+/** Bytes of one element of the dtypes that kernels compute in. */
 export const elementBytes = 4
+
+export const isHalf = (dtype: DType): dtype is HalfType => dtype === "f16" || dtype === "bf16"
+
+export const computeType = (dtype: DType): ComputeType =>
+  dtype === "i32" ? "i32" : dtype === "u32" || dtype === "bool" ? "u32" : "f32"
+
+/** Bytes of `count` elements. */
+export const bytesOf = (dtype: DType, count: number): number => count * (isHalf(dtype) ? 2 : elementBytes)
 
 export const sizeOf = (shape: Shape): number => shape.reduce((product, dim) => product * dim, 1)
 
@@ -15,10 +34,22 @@ export const showShape = (shape: Shape): string => `[${shape.join(", ")}]`
 
 export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((dim, i) => dim === b[i])
 
-/** A view of `bytes` as the host array of `dtype`. */
-export const hostArray = (dtype: DType, bytes: ArrayBuffer): HostArray =>
-  dtype === "f32" ? new Float32Array(bytes) : dtype === "i32" ? new Int32Array(bytes) : new Uint32Array(bytes)
+/** `bytes`, which are elements of `dtype`, as the host sees them: a view, or, for halves, the numbers they stand for. */
+export const hostArray = (dtype: DType, bytes: ArrayBuffer): HostArray => {
+  if (dtype === "f16") return float16ToFloat32(new Uint16Array(bytes))
+  if (dtype === "bf16") return bfloat16ToFloat32(new Uint16Array(bytes))
+  const type = computeType(dtype)
+  return type === "f32" ? new Float32Array(bytes) : type === "i32" ? new Int32Array(bytes) : new Uint32Array(bytes)
+}
+
+/** The elements of `data`, which is a host array of `dtype`, as they are stored: whole words. */
+export const storedArray = (dtype: DType, data: HostArray): HostArray | Uint16Array<ArrayBuffer> => {
+  if (!isHalf(dtype)) return data
+  const values = new Float32Array(data.length + (data.length % 2))
+  values.set(data)
+  return dtype === "f16" ? float32ToFloat16(values) : float32ToBfloat16(values)
+}
 
 /** The dtype that a host array is stored as. */
-export const dtypeOf = (data: HostArray): DType =>
+export const dtypeOf = (data: HostArray): ComputeType =>
   data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32"

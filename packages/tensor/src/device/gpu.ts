@@ -1,6 +1,19 @@
 import type { AdapterInfo, AdapterKind } from "../adapter/info.ts"
 import { requestGpu } from "../adapter/request.ts"
-import { dtypeOf, elementBytes, hostArray, sameShape, showShape, sizeOf, type DType, type HostArray, type Shape } from "../dtype.ts"
+import {
+  bytesOf,
+  computeType,
+  dtypeOf,
+  hostArray,
+  sameShape,
+  showShape,
+  sizeOf,
+  storedArray,
+  type ComputeType,
+  type DType,
+  type HostArray,
+  type Shape,
+} from "../dtype.ts"
 import { DeviceLostError, OutOfMemoryError, ShapeError, TensorError, ValidationError } from "../errors.ts"
 import type { DeviceTraits } from "../graph/fused-op.ts"
 import { Node, type Spec, type Value } from "../graph/node.ts"
@@ -8,7 +21,7 @@ import { Tensor } from "../graph/tensor.ts"
 import { lower } from "../program/lower.ts"
 import { Program } from "../program/program.ts"
 import { Workspace } from "../program/workspace.ts"
-import { normalArray, uniformArray } from "../random.ts"
+import { TensorFactory } from "./factory.ts"
 import { Pipelines } from "./pipelines.ts"
 import { BufferPool, type MemoryReport } from "./pool.ts"
 import { Storage } from "./storage.ts"
@@ -55,7 +68,7 @@ interface Recorded<Result> {
 }
 
 /** A WebGPU device and everything on it: memory, pipelines, and the programs that were recorded. */
-export class Gpu {
+export class Gpu extends TensorFactory {
   readonly adapter: AdapterInfo
   readonly device: GPUDevice
   readonly traits: DeviceTraits
@@ -68,6 +81,7 @@ export class Gpu {
   #closed = false
 
   constructor(device: GPUDevice, adapter: AdapterInfo, memoryLimit: number) {
+    super()
     this.device = device
     this.adapter = adapter
     const fixed = adapter.subgroupMinSize === adapter.subgroupMaxSize && device.features.has("subgroups")
@@ -101,33 +115,21 @@ export class Gpu {
     const full = shape ?? [array.length]
     if (sizeOf(full) !== array.length)
       throw new ShapeError("tensor", `${array.length} elements do not fill shape ${showShape(full)}`)
-    const storage = this.#allocate(array.byteLength, owner)
-    this.device.queue.writeBuffer(storage.buffer, storage.offset, array)
-    return this.wrap(storage, full, dtypeOf(array))
+    return this.upload(array, full, dtypeOf(array), owner)
   }
 
-  /** Zeros with memory of their own, unlike {@link constant}. */
-  zeros(shape: Shape, dtype: DType = "f32", owner = "tensor"): Tensor {
-    return this.tensor(hostArray(dtype, new ArrayBuffer(sizeOf(shape) * elementBytes)), shape, owner)
-  }
-
-  full(shape: Shape, value: number): Tensor {
-    return this.tensor(new Float32Array(sizeOf(shape)).fill(value), shape)
-  }
-
-  /** Normal deviates, a function of `seed` and the element's position alone. */
-  normal(shape: Shape, options: { readonly seed: number; readonly mean?: number; readonly std?: number }): Tensor {
-    return this.tensor(normalArray(sizeOf(shape), options), shape)
-  }
-
-  /** Uniform deviates in [low, high), a function of `seed` and the element's position alone. */
-  uniform(shape: Shape, options: { readonly seed: number; readonly low?: number; readonly high?: number }): Tensor {
-    return this.tensor(uniformArray(sizeOf(shape), options), shape)
+  /** A tensor over fresh memory that starts with `bytes`. For the library's own operations. */
+  upload(bytes: ArrayBufferView<ArrayBuffer>, shape: Shape, dtype: DType, owner: string): Tensor {
+    const storage = this.#allocate(bytes.byteLength, owner)
+    this.device.queue.writeBuffer(storage.buffer, storage.offset, bytes)
+    return this.wrap(storage, shape, dtype)
   }
 
   /** A scalar that needs no memory: kernels take it as a parameter. */
-  constant(value: number): Tensor {
-    return new Tensor(this, { node: new Node({ kind: "constant", value }, [], [{ shape: [], dtype: "f32" }]), output: 0 })
+  constant(value: number, dtype: ComputeType = "f32"): Tensor {
+    if (dtype !== "f32" && !Number.isInteger(value))
+      throw new ShapeError("constant", `${value} is not a whole number, as ${dtype} needs`)
+    return new Tensor(this, { node: new Node({ kind: "constant", value }, [], [{ shape: [], dtype }]), output: 0 })
   }
 
   /**
@@ -222,7 +224,7 @@ export class Gpu {
       this.#check()
       const mapped = staging.getMappedRange()
       return tensors.map(({ dtype, size }, i) =>
-        hostArray(dtype, mapped.slice(offsets[i]!, offsets[i]! + size * elementBytes)),
+        hostArray(dtype, mapped.slice(offsets[i]!, offsets[i]! + bytesOf(dtype, size))),
       )
     } finally {
       staging.destroy()
@@ -242,10 +244,10 @@ export class Gpu {
 
   /** Overwrites `tensor`'s memory with `data`. */
   write(tensor: Tensor, data: HostArray): void {
-    if (data.length !== tensor.size || dtypeOf(data) !== tensor.dtype)
+    if (data.length !== tensor.size || dtypeOf(data) !== computeType(tensor.dtype))
       throw new ShapeError("write", `${data.length} × ${dtypeOf(data)} do not fit ${tensor.size} × ${tensor.dtype}`)
     const [storage] = this.#storages([tensor])
-    this.device.queue.writeBuffer(storage!.buffer, storage!.offset, data)
+    this.device.queue.writeBuffer(storage!.buffer, storage!.offset, storedArray(tensor.dtype, data))
   }
 
   /** Sets every element of `tensor`'s memory to zero. */

@@ -1,16 +1,18 @@
+import { isHalf } from "../dtype.ts"
 import { TensorError } from "../errors.ts"
 import type { FusedOp } from "./fused-op.ts"
 import { Node, specOf } from "./node.ts"
 import type { Tensor } from "./tensor.ts"
 
-/** Puts a fused operation on the graph and returns its outputs. */
+/** Puts a fused operation on the graph and returns its outputs. Its kernels read f32: halves are converted first. */
 export const applyFused = <Attributes>(
   op: FusedOp<Attributes>,
-  inputs: readonly Tensor[],
+  operands: readonly Tensor[],
   attributes: NoInfer<Attributes>,
 ): readonly Tensor[] => {
-  const { gpu } = inputs[0]!
-  if (inputs.some((input) => input.gpu !== gpu)) throw new TensorError(op.name, "operands live on different devices")
+  const inputs = operands.map((operand) => (isHalf(operand.dtype) ? operand.cast("f32") : operand))
+  for (const input of inputs)
+    if (input.gpu !== inputs[0]!.gpu) throw new TensorError(op.name, "operands live on different devices")
   const specs = op.infer(inputs.map((input) => specOf(input.value)), attributes)
   const node = new Node(
     { kind: "fused", op: op as unknown as FusedOp<never>, attributes },

@@ -19,10 +19,14 @@ export type Op =
   | { readonly kind: "constant"; readonly value: number }
   /** An element-wise row of the operation table. */
   | { readonly kind: "map"; readonly fn: MapName }
+  /** The same values as another dtype. */
+  | { readonly kind: "cast" }
   /** The same elements under another shape. */
   | { readonly kind: "reshape" }
-  /** Element i of the output is read at Σ indexᵢ · strideᵢ: broadcasts and permutations. */
-  | { readonly kind: "strided"; readonly strides: readonly number[] }
+  /** Elements read in another order: slices, flips, permutations, broadcasts. */
+  | ({ readonly kind: "view" } & View)
+  /** Elements spread out, `fill` in between and around. */
+  | ({ readonly kind: "pad" } & Padding)
   /** Reduces the middle of [outer, length, inner]. */
   | {
       readonly kind: "reduce"
@@ -36,7 +40,23 @@ export type Op =
   /** target += value, in place. */
   | { readonly kind: "accumulate" }
 
-export type ReduceName = "sum" | "max" | "min"
+export type ReduceName = "sum" | "max" | "min" | "prod"
+
+/** Which element of a source each element of a view is. */
+export interface View {
+  /** For each axis of the source: the index at which the view begins. */
+  readonly start: readonly number[]
+  /** For each axis of the view: the axis of the source it runs along and the length of a step, or none if it repeats. */
+  readonly axes: readonly ({ readonly axis: number; readonly step: number } | undefined)[]
+}
+
+/** Where each element of a source goes: index i of an axis to low + i · step. */
+export interface Padding {
+  readonly low: readonly number[]
+  readonly step: readonly number[]
+  /** Every other element. */
+  readonly fill: number
+}
 
 /** One output of a node. */
 export interface Value {

@@ -1,31 +1,28 @@
-import { sameShape, showShape, sizeOf, type DType, type HostArray, type Shape } from "../dtype.ts"
+import { computeType, isHalf, showShape, sizeOf, type ComputeType, type DType, type HostArray, type Shape } from "../dtype.ts"
 import { ShapeError, TensorError } from "../errors.ts"
 import type { Gpu } from "../device/gpu.ts"
+import { argReduce } from "../kernels/arg-reduce.ts"
 import { matmul, type MatmulOptions } from "../kernels/matmul.ts"
+import { pack } from "../kernels/pack.ts"
+import { cumSum, type ScanOptions } from "../kernels/scan.ts"
+import { broadcastShapes, type Axes } from "../ops/axes.ts"
+import { logSumExp, mean, reduce, variance, type ReduceOptions, type VarianceOptions } from "../ops/reduce.ts"
+import * as shapes from "../ops/shape.ts"
+import type { Range } from "../ops/shape.ts"
 import { mapTable, type MapName } from "../ops/table.ts"
-import { Node, specOf, type Op, type ReduceName, type Value } from "./node.ts"
-
-/** Shape of the result when `shapes` are broadcast together, NumPy's rules. */
-const broadcastShapes = (operation: string, shapes: readonly Shape[]): Shape => {
-  const rank = Math.max(...shapes.map((shape) => shape.length))
-  return Array.from({ length: rank }, (_, axis) => {
-    const dims = shapes.map((shape) => shape[axis - rank + shape.length] ?? 1)
-    const dim = dims.find((d) => d !== 1) ?? 1
-    if (dims.some((d) => d !== 1 && d !== dim))
-      throw new ShapeError(operation, `shapes ${shapes.map(showShape).join(" and ")} do not broadcast`)
-    return dim
-  })
-}
+import { Elementwise } from "./elementwise.ts"
+import { Node, specOf, type Op, type Value } from "./node.ts"
 
 /**
  * A value on the GPU, or the recipe for one: operations build a graph, and reading ({@link data}, {@link item}) or
  * compiling runs it.
  */
-export class Tensor {
+export class Tensor extends Elementwise {
   readonly gpu: Gpu
   readonly value: Value
 
   constructor(gpu: Gpu, value: Value) {
+    super()
     this.gpu = gpu
     this.value = value
   }
@@ -60,142 +57,136 @@ export class Tensor {
     this.dispose()
   }
 
-  add(other: Tensor | number): Tensor {
-    return this.#map("add", other)
-  }
-  sub(other: Tensor | number): Tensor {
-    return this.#map("sub", other)
-  }
-  mul(other: Tensor | number): Tensor {
-    return this.#map("mul", other)
-  }
-  div(other: Tensor | number): Tensor {
-    return this.#map("div", other)
-  }
-  minimum(other: Tensor | number): Tensor {
-    return this.#map("minimum", other)
-  }
-  maximum(other: Tensor | number): Tensor {
-    return this.#map("maximum", other)
-  }
-  /** `this` to the power of `exponent`; `this` must not be negative (WGSL's `pow`). */
-  pow(exponent: Tensor | number): Tensor {
-    return this.#map("pow", exponent)
-  }
-  clamp(low: number, high: number): Tensor {
-    return this.maximum(low).minimum(high)
-  }
-  neg(): Tensor {
-    return this.#map("neg")
-  }
-  exp(): Tensor {
-    return this.#map("exp")
-  }
-  log(): Tensor {
-    return this.#map("log")
-  }
-  sqrt(): Tensor {
-    return this.#map("sqrt")
-  }
-  rsqrt(): Tensor {
-    return this.#map("rsqrt")
-  }
-  abs(): Tensor {
-    return this.#map("abs")
-  }
-  square(): Tensor {
-    return this.#map("square")
-  }
-  tanh(): Tensor {
-    return this.#map("tanh")
-  }
-  sigmoid(): Tensor {
-    return this.#map("sigmoid")
-  }
-  silu(): Tensor {
-    return this.#map("silu")
-  }
-  erf(): Tensor {
-    return this.#map("erf")
-  }
-  /** Gaussian error linear unit, x · Φ(x) (D. Hendrycks and K. Gimpel, 2016). */
-  gelu(): Tensor {
-    return this.#map("gelu")
-  }
-  /** Its approximation by tanh: PyTorch's `gelu(approximate="tanh")`, Hugging Face's `gelu_new`. */
-  geluTanh(): Tensor {
-    return this.#map("geluTanh")
-  }
-  /** The same value, through which no gradient passes. */
-  stopGradient(): Tensor {
-    return this.#map("stopGradient")
-  }
-  /** Comparisons give 1 where they hold and 0 elsewhere, as f32, without gradient. */
-  greater(other: Tensor | number): Tensor {
-    return this.#map("greater", other)
-  }
-  less(other: Tensor | number): Tensor {
-    return this.#map("less", other)
-  }
-  greaterEqual(other: Tensor | number): Tensor {
-    return this.#map("greaterEqual", other)
-  }
-  lessEqual(other: Tensor | number): Tensor {
-    return this.#map("lessEqual", other)
-  }
-  equal(other: Tensor | number): Tensor {
-    return this.#map("equal", other)
-  }
-  /** `ifTrue` where this is not 0, `ifFalse` elsewhere. */
-  where(ifTrue: Tensor | number, ifFalse: Tensor | number): Tensor {
-    return this.#map("where", ifTrue, ifFalse)
+  /**
+   * The same values as another dtype: f32 → i32 or u32 truncates and saturates, `bool` is 1 for everything but 0, f16 and
+   * bf16 round to nearest even. The gradient passes between floating-point dtypes, as f32.
+   */
+  cast(dtype: DType): Tensor {
+    if (dtype === this.dtype) return this
+    if (isHalf(dtype)) return pack(this.cast("f32"), dtype)
+    return this.derive({ kind: "cast" }, [this], this.shape, dtype)
   }
 
-  /** Sum over `axis`, or over everything: blocks of 64 elements in order, then the blocks in order. */
-  sum(axis?: number): Tensor {
-    return this.#reduce("sum", axis)
+  /** `value` in the shape and compute type of this tensor, without memory. */
+  fullLike(value: number): Tensor {
+    return this.gpu.constant(value, computeType(this.dtype)).broadcastTo(this.shape)
   }
-  mean(axis?: number): Tensor {
-    const count = axis === undefined ? this.size : this.shape[this.#axis("mean", axis)]!
-    return this.sum(axis).div(count)
+  zerosLike(): Tensor {
+    return this.fullLike(0)
   }
-  max(axis?: number): Tensor {
-    return this.#reduce("max", axis)
+  onesLike(): Tensor {
+    return this.fullLike(1)
   }
-  min(axis?: number): Tensor {
-    return this.#reduce("min", axis)
+
+  /** `ifTrue` where this is not 0, `ifFalse` elsewhere. The branches have one compute type, which is the result's. */
+  where(ifTrue: Tensor | number, ifFalse: Tensor | number): Tensor {
+    const mask = this.dtype === "f32" ? this : this.notEqual(0)
+    const [a, b] = mask.#alike("where", [ifTrue, ifFalse])
+    return mask.#apply("where", [mask, a!, b!], computeType(a!.dtype))
+  }
+
+  /** Reductions run over one axis, several, or all, in a fixed order: blocks of 64 elements, then the blocks. */
+  sum(axes?: Axes, options?: ReduceOptions): Tensor {
+    return reduce(this, "sum", axes, options)
+  }
+  mean(axes?: Axes, options?: ReduceOptions): Tensor {
+    return mean(this, axes, options)
+  }
+  /** The largest element. Equal ones share the gradient. */
+  max(axes?: Axes, options?: ReduceOptions): Tensor {
+    return reduce(this, "max", axes, options)
+  }
+  min(axes?: Axes, options?: ReduceOptions): Tensor {
+    return reduce(this, "min", axes, options)
+  }
+  prod(axes?: Axes, options?: ReduceOptions): Tensor {
+    return reduce(this, "prod", axes, options)
+  }
+  var(axes?: Axes, options?: VarianceOptions): Tensor {
+    return variance(this, axes, options)
+  }
+  std(axes?: Axes, options?: VarianceOptions): Tensor {
+    return variance(this, axes, options).sqrt()
+  }
+  /** log Σ eˣ, without overflow. */
+  logSumExp(axes?: Axes, options?: ReduceOptions): Tensor {
+    return logSumExp(this, axes, options)
+  }
+  /** 1 if any element is not 0, else 0, as f32. */
+  any(axes?: Axes, options?: ReduceOptions): Tensor {
+    return this.notEqual(0).sum(axes, options).greater(0)
+  }
+  /** 1 if no element is 0, else 0, as f32. */
+  all(axes?: Axes, options?: ReduceOptions): Tensor {
+    return this.equal(0).sum(axes, options).equal(0)
+  }
+  /** Index of the largest element along `axis`, or in the flattened tensor; the first of equals. i32. */
+  argMax(axis?: number, options?: ReduceOptions): Tensor {
+    return argReduce(this, "max", axis, options)
+  }
+  argMin(axis?: number, options?: ReduceOptions): Tensor {
+    return argReduce(this, "min", axis, options)
+  }
+  /** Running sum along `axis`. */
+  cumSum(axis: number, options?: ScanOptions): Tensor {
+    return cumSum(this, axis, options)
   }
 
   /** The same elements in row-major order under another shape. One dimension may be −1. */
   reshape(shape: Shape): Tensor {
-    const known = shape.reduce((product, dim) => (dim === -1 ? product : product * dim), 1)
-    const full = shape.map((dim) => (dim === -1 ? this.size / known : dim))
-    if (sizeOf(full) !== this.size || full.some((dim) => !Number.isInteger(dim)))
-      throw new ShapeError("reshape", `${showShape(this.shape)} does not fit ${showShape(shape)}`)
-    return sameShape(full, this.shape) ? this : this.derive({ kind: "reshape" }, [this], full)
+    return shapes.reshape(this, shape)
   }
-
+  /** Drops axes of size 1: those named, or all of them. */
+  squeeze(axes?: Axes): Tensor {
+    return shapes.squeeze(this, axes)
+  }
+  /** Adds an axis of size 1 before `axis`; −1 adds it at the end. */
+  unsqueeze(axis: number): Tensor {
+    return shapes.unsqueeze(this, axis)
+  }
   /** Repeats dimensions of size 1 (and missing leading ones) up to `shape`. */
   broadcastTo(shape: Shape): Tensor {
-    if (sameShape(shape, this.shape)) return this
-    if (!sameShape(broadcastShapes("broadcastTo", [this.shape, shape]), shape))
-      throw new ShapeError("broadcastTo", `${showShape(this.shape)} does not broadcast to ${showShape(shape)}`)
-    const lead = shape.length - this.shape.length
-    const own = rowMajor(this.shape)
-    const strides = shape.map((_, axis) => (axis < lead || this.shape[axis - lead] === 1 ? 0 : own[axis - lead]!))
-    return this.derive({ kind: "strided", strides }, [this], shape)
+    return shapes.broadcastTo(this, shape)
   }
-
   /** Reorders the axes. Without argument: reverses them. */
-  transpose(axes: readonly number[] = this.shape.map((_, i) => this.shape.length - 1 - i)): Tensor {
-    if ([...axes].sort((a, b) => a - b).some((axis, i) => axis !== i) || axes.length !== this.shape.length)
-      throw new ShapeError("transpose", `axes [${axes.join(", ")}] do not permute ${showShape(this.shape)}`)
-    const own = rowMajor(this.shape)
-    return this.derive(
-      { kind: "strided", strides: axes.map((axis) => own[axis]!) },
-      [this],
-      axes.map((axis) => this.shape[axis]!),
-    )
+  transpose(axes: readonly number[] = this.shape.map((_, axis) => this.shape.length - 1 - axis)): Tensor {
+    return shapes.transpose(this, axes)
+  }
+  /** Takes part of each axis; see {@link Range}. `x.slice([1, -1], null, 0)` is NumPy's `x[1:-1, :, 0]`. */
+  slice(...ranges: readonly Range[]): Tensor {
+    return shapes.slice(this, ranges)
+  }
+  /** Reverses the order along `axes`, or all of them. */
+  flip(axes?: Axes): Tensor {
+    return shapes.flip(this, axes)
+  }
+  /** Adds `widths[axis]` = [before, after] elements of `value` to each axis. */
+  pad(widths: readonly (readonly [number, number])[], value = 0): Tensor {
+    return shapes.pad(this, widths, value)
+  }
+  /** Parts along `axis`: of the sizes given, or all of one size (the last one smaller if need be). */
+  split(sizes: number | readonly number[], axis = 0): readonly Tensor[] {
+    return shapes.split(this, sizes, axis)
+  }
+  /** The whole tensor `counts[axis]` times along each axis (NumPy's `tile`). */
+  repeat(counts: readonly number[]): Tensor {
+    return shapes.repeat(this, counts)
+  }
+  /** Each element `count` times in a row along `axis` (NumPy's `repeat`). */
+  repeatInterleave(count: number, axis: number): Tensor {
+    return shapes.repeatInterleave(this, count, axis)
+  }
+  /** The k-th diagonal of the last two axes. */
+  diagonal(k = 0): Tensor {
+    return shapes.diagonal(this, k)
+  }
+  /** The lower triangle of the last two axes, up to the k-th diagonal; 0 elsewhere. */
+  tril(k = 0): Tensor {
+    return shapes.triangle(this, true, k)
+  }
+  /** The upper triangle of the last two axes, from the k-th diagonal on; 0 elsewhere. */
+  triu(k = 0): Tensor {
+    return shapes.triangle(this, false, k)
   }
 
   /** Matrix product of two matrices, either read transposed. Each element is one fma chain over ascending k. */
@@ -207,10 +198,7 @@ export class Tensor {
   derive(op: Op, inputs: readonly Tensor[], shape: Shape, dtype: DType = this.dtype): Tensor {
     for (const input of inputs)
       if (input.gpu !== this.gpu) throw new TensorError(op.kind, "operands live on different devices")
-    return new Tensor(
-      this.gpu,
-      { node: new Node(op, inputs.map((input) => input.value), [{ shape, dtype }]), output: 0 },
-    )
+    return this.beside({ node: new Node(op, inputs.map((input) => input.value), [{ shape, dtype }]), output: 0 })
   }
 
   /** A tensor of this device for another value. For the library's own operations. */
@@ -218,45 +206,30 @@ export class Tensor {
     return new Tensor(this.gpu, value)
   }
 
-  #map(fn: MapName, ...others: (Tensor | number)[]): Tensor {
-    const operands = [this, ...others.map((other) => (typeof other === "number" ? this.gpu.constant(other) : other))]
-    if (operands.some((operand) => operand.dtype !== "f32"))
-      throw new ShapeError(fn, `needs f32 operands, got ${operands.map((operand) => operand.dtype).join(", ")}`)
-    const numbers = operands.map(({ value }) => (value.node.op.kind === "constant" ? value.node.op.value : undefined))
-    if (numbers.every((number) => number !== undefined)) return this.gpu.constant(mapTable[fn].reference(...numbers))
-    return this.derive({ kind: "map", fn }, operands, broadcastShapes(fn, operands.map((operand) => operand.shape)))
+  protected override map(fn: MapName, ...others: readonly (Tensor | number)[]): Tensor {
+    const operands = this.#alike(fn, [this, ...others])
+    const type = computeType(this.dtype)
+    const { types, mask } = mapTable[fn]
+    if (type !== "f32" && types !== "any" && !(types === "signed" && type === "i32"))
+      throw new ShapeError(fn, `is not defined for ${this.dtype}: cast it first`)
+    return this.#apply(fn, operands, mask ? "f32" : type)
   }
 
-  #axis(operation: string, axis: number): number {
-    const positive = axis < 0 ? axis + this.shape.length : axis
-    if (!(positive in this.shape)) throw new ShapeError(operation, `${axis} is not an axis of ${showShape(this.shape)}`)
-    return positive
+  /** `operands` as tensors of one compute type, which numbers take from the tensors among them. */
+  #alike(fn: MapName, operands: readonly (Tensor | number)[]): readonly Tensor[] {
+    const types = new Set(operands.flatMap((x) => (typeof x === "number" ? [] : [computeType(x.dtype)])))
+    if (types.size > 1)
+      throw new ShapeError(fn, `${[...types].join(" and ")} do not mix: cast one of them`)
+    const [type = "f32"] = types
+    return operands.map((x) => (typeof x === "number" ? this.gpu.constant(x, type) : x))
   }
 
-  #reduce(fn: ReduceName, axis?: number): Tensor {
-    if (this.dtype !== "f32") throw new ShapeError(fn, `needs f32, got ${this.dtype}`)
-    if (axis === undefined)
-      return this.derive({ kind: "reduce", fn, outer: 1, length: this.size, inner: 1 }, [this], [])
-    const at = this.#axis(fn, axis)
-    const [outer, inner] = [sizeOf(this.shape.slice(0, at)), sizeOf(this.shape.slice(at + 1))]
-    return this.derive(
-      { kind: "reduce", fn, outer, length: this.shape[at]!, inner },
-      [this],
-      this.shape.toSpliced(at, 1),
+  #apply(fn: MapName, operands: readonly Tensor[], type: ComputeType): Tensor {
+    const numbers = operands.map(({ dtype, value: { node } }) =>
+      node.op.kind === "constant" && dtype === "f32" ? node.op.value : undefined,
     )
+    if (numbers.every((number) => number !== undefined)) return this.gpu.constant(mapTable[fn].reference(...numbers))
+    const shape = broadcastShapes(fn, operands.map((operand) => operand.shape))
+    return this.derive({ kind: "map", fn }, operands, shape, type)
   }
 }
-
-/** Strides of a contiguous tensor, in elements. */
-export const rowMajor = (shape: Shape): readonly number[] => {
-  const strides: number[] = []
-  let stride = 1
-  for (const dim of shape.toReversed()) {
-    strides.unshift(stride)
-    stride *= dim
-  }
-  return strides
-}
-
-/** Gradient rule of an element-wise operation, or `undefined` if it has none. */
-export const mapBackward = (fn: MapName) => mapTable[fn].backward

@@ -2,14 +2,14 @@ const FLOAT32_BUFFER = new Float32Array(1)
 const FLOAT32_BITS = new Uint32Array(FLOAT32_BUFFER.buffer)
 
 /** bfloat16 bit patterns → float32. Exact: a bfloat16 is the upper half of a float32. NaN payloads are kept. */
-export const bfloat16ToFloat32 = (bits: Uint16Array): Float32Array => {
+export const bfloat16ToFloat32 = (bits: Uint16Array): Float32Array<ArrayBuffer> => {
   const out = new Uint32Array(bits.length)
   for (let i = 0; i < bits.length; i++) out[i] = bits[i]! << 16
   return new Float32Array(out.buffer)
 }
 
 /** float32 → bfloat16 bit patterns, rounded to nearest, ties to even. NaN stays NaN. */
-export const float32ToBfloat16 = (values: Float32Array): Uint16Array => {
+export const float32ToBfloat16 = (values: Float32Array): Uint16Array<ArrayBuffer> => {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length)
   const out = new Uint16Array(values.length)
   for (let i = 0; i < bits.length; i++) {
@@ -22,7 +22,7 @@ export const float32ToBfloat16 = (values: Float32Array): Uint16Array => {
 }
 
 /** IEEE 754 binary16 bit patterns → float32. Exact, subnormals included. NaN payloads are kept. */
-export const float16ToFloat32 = (bits: Uint16Array): Float32Array => {
+export const float16ToFloat32 = (bits: Uint16Array): Float32Array<ArrayBuffer> => {
   const out = new Uint32Array(bits.length)
   for (let i = 0; i < bits.length; i++) {
     const h = bits[i]!
@@ -40,7 +40,7 @@ export const float16ToFloat32 = (bits: Uint16Array): Float32Array => {
 }
 
 /** float32 → IEEE 754 binary16 bit patterns, rounded to nearest, ties to even; |x| ≥ 65520 becomes infinity. */
-export const float32ToFloat16 = (values: Float32Array): Uint16Array => {
+export const float32ToFloat16 = (values: Float32Array): Uint16Array<ArrayBuffer> => {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length)
   const out = new Uint16Array(values.length)
   for (let i = 0; i < bits.length; i++) {

@@ -1,13 +1,20 @@
 import type { Tensor } from "../graph/tensor.ts"
 import { erf, erfWgsl } from "./erf.ts"
+import { expm1Wgsl, log1pWgsl, powWgsl } from "./special.ts"
 
 /**
  * One element-wise operation: how WGSL and JavaScript compute it, and its gradient. Kernel, autograd and tests follow
  * from the row.
  */
 export interface MapRow {
-  /** WGSL of the operands' expressions. Works on f32 and vec4f alike. */
+  /** WGSL of the operands' expressions, alike for one element and four. `T` is f32 or vec4f, `zero` and `one` are of it. */
   readonly wgsl: (...operands: string[]) => string
+  /** WGSL functions that the expression calls. */
+  readonly declares?: string
+  /** Operand types besides f32: `signed` adds i32, `any` u32 as well. */
+  readonly types?: "signed" | "any"
+  /** The result is a mask, f32 0 or 1, whatever the operands are. */
+  readonly mask?: true
   /** The same in float64. */
   readonly reference: (...operands: number[]) => number
   /** Gradient of each operand from the gradient of the output; absent where there is none. */
@@ -21,38 +28,71 @@ const geluAngle = (x: string) =>
 const comparison = (operator: string, holds: (a: number, b: number) => boolean): MapRow => ({
   wgsl: (a, b) => `select(zero, one, ${a} ${operator} ${b})`,
   reference: (a, b) => (holds(a!, b!) ? 1 : 0),
+  types: "any",
+  mask: true,
 })
+/** A step function: its gradient is 0 wherever it has one. */
+const step = (name: string, reference: (a: number) => number): MapRow => ({
+  wgsl: (a) => `${name}(${a})`,
+  reference: (a) => reference(a!),
+})
+const roundHalfToEven = (x: number) => {
+  const below = Math.floor(x)
+  return x - below === 0.5 ? below + (below % 2) : Math.round(x)
+}
 
 const rows = {
-  add: { wgsl: (a, b) => `(${a} + ${b})`, reference: (a, b) => a! + b!, backward: (g) => [g, g] },
-  sub: { wgsl: (a, b) => `(${a} - ${b})`, reference: (a, b) => a! - b!, backward: (g) => [g, g.neg()] },
+  add: { wgsl: (a, b) => `(${a} + ${b})`, types: "any", reference: (a, b) => a! + b!, backward: (g) => [g, g] },
+  sub: { wgsl: (a, b) => `(${a} - ${b})`, types: "any", reference: (a, b) => a! - b!, backward: (g) => [g, g.neg()] },
   mul: {
     wgsl: (a, b) => `(${a} * ${b})`,
+    types: "any",
     reference: (a, b) => a! * b!,
     backward: (g, [a, b]) => [g.mul(b!), g.mul(a!)],
   },
   div: {
     wgsl: (a, b) => `(${a} / ${b})`,
+    types: "any",
     reference: (a, b) => a! / b!,
     backward: (g, [, b], y) => [g.div(b!), g.mul(y).div(b!).neg()],
   },
+  remainder: {
+    wgsl: (a, b) => `(${a} - ${b} * floor(${a} / ${b}))`,
+    reference: (a, b) => a! - b! * Math.floor(a! / b!),
+    backward: (g, [a, b]) => [g, g.mul(a!.div(b!).floor()).neg()],
+  },
   minimum: {
     wgsl: (a, b) => `min(${a}, ${b})`,
+    types: "any",
     reference: (a, b) => Math.min(a!, b!),
     // On a tie the first operand takes the whole gradient, so that min(w·A, clip(w)·A) has one at w = 1.
     backward: (g, [a, b]) => [a!.lessEqual(b!).mul(g), a!.greater(b!).mul(g)],
   },
   maximum: {
     wgsl: (a, b) => `max(${a}, ${b})`,
+    types: "any",
     reference: (a, b) => Math.max(a!, b!),
     backward: (g, [a, b]) => [a!.greaterEqual(b!).mul(g), a!.less(b!).mul(g)],
   },
   pow: {
-    wgsl: (a, b) => `pow(${a}, ${b})`,
+    wgsl: (a, b) => `power(${a}, ${b})`,
+    declares: powWgsl,
     reference: (a, b) => a! ** b!,
-    backward: (g, [a, b], y) => [g.mul(b!).mul(a!.pow(b!.sub(1))), g.mul(y).mul(a!.log())],
+    backward: (g, [a, b], y) => [
+      g.mul(b!).mul(a!.pow(b!.sub(1))),
+      // 0ᵇ is 0 for every b > 0.
+      g.mul(a!.equal(0).where(0, y.mul(a!.log()))),
+    ],
   },
-  neg: { wgsl: (a) => `(-${a})`, reference: (a) => -a!, backward: (g) => [g.neg()] },
+  atan2: {
+    wgsl: (a, b) => `atan2(${a}, ${b})`,
+    reference: (a, b) => Math.atan2(a!, b!),
+    backward: (g, [a, b]) => {
+      const scaled = g.div(a!.square().add(b!.square()))
+      return [scaled.mul(b!), scaled.mul(a!).neg()]
+    },
+  },
+  neg: { wgsl: (a) => `(-${a})`, types: "signed", reference: (a) => -a!, backward: (g) => [g.neg()] },
   exp: { wgsl: (a) => `exp(${a})`, reference: (a) => Math.exp(a!), backward: (g, _, y) => [g.mul(y)] },
   log: { wgsl: (a) => `log(${a})`, reference: (a) => Math.log(a!), backward: (g, [a]) => [g.div(a!)] },
   sqrt: { wgsl: (a) => `sqrt(${a})`, reference: (a) => Math.sqrt(a!), backward: (g, _, y) => [g.mul(0.5).div(y)] },
@@ -63,10 +103,60 @@ const rows = {
   },
   abs: {
     wgsl: (a) => `abs(${a})`,
+    types: "any",
     reference: (a) => Math.abs(a!),
-    backward: (g, [a]) => [a!.greater(0).sub(a!.less(0)).mul(g)],
+    backward: (g, [a]) => [a!.sign().mul(g)],
   },
-  square: { wgsl: (a) => `(${a} * ${a})`, reference: (a) => a! * a!, backward: (g, [a]) => [g.mul(a!).mul(2)] },
+  sign: { ...step("sign", Math.sign), types: "signed" },
+  floor: step("floor", Math.floor),
+  ceil: step("ceil", Math.ceil),
+  round: step("round", roundHalfToEven),
+  trunc: step("trunc", Math.trunc),
+  square: {
+    wgsl: (a) => `(${a} * ${a})`,
+    types: "any",
+    reference: (a) => a! * a!,
+    backward: (g, [a]) => [g.mul(a!).mul(2)],
+  },
+  reciprocal: {
+    wgsl: (a) => `(one / ${a})`,
+    reference: (a) => 1 / a!,
+    backward: (g, _, y) => [g.mul(y.square()).neg()],
+  },
+  exp2: {
+    wgsl: (a) => `exp2(${a})`,
+    reference: (a) => 2 ** a!,
+    backward: (g, _, y) => [g.mul(y).mul(Math.LN2)],
+  },
+  expm1: {
+    wgsl: (a) => `expm1(${a})`,
+    declares: expm1Wgsl,
+    reference: (a) => Math.expm1(a!),
+    backward: (g, _, y) => [g.mul(y.add(1))],
+  },
+  log2: {
+    wgsl: (a) => `log2(${a})`,
+    reference: (a) => Math.log2(a!),
+    backward: (g, [a]) => [g.div(a!).div(Math.LN2)],
+  },
+  log1p: {
+    wgsl: (a) => `log1p(${a})`,
+    declares: log1pWgsl,
+    reference: (a) => Math.log1p(a!),
+    backward: (g, [a]) => [g.div(a!.add(1))],
+  },
+  sin: { wgsl: (a) => `sin(${a})`, reference: (a) => Math.sin(a!), backward: (g, [a]) => [g.mul(a!.cos())] },
+  cos: { wgsl: (a) => `cos(${a})`, reference: (a) => Math.cos(a!), backward: (g, [a]) => [g.mul(a!.sin()).neg()] },
+  tan: {
+    wgsl: (a) => `tan(${a})`,
+    reference: (a) => Math.tan(a!),
+    backward: (g, _, y) => [g.mul(y.square().add(1))],
+  },
+  erf: {
+    wgsl: (a) => erfWgsl(a!),
+    reference: (a) => erf(a!),
+    backward: (g, [a]) => [g.mul(a!.square().neg().exp()).mul(2 / Math.sqrt(Math.PI))],
+  },
   tanh: {
     // Beyond ±9 tanh is ±1 in f32, and some drivers overflow in exp.
     wgsl: (a) => `tanh(clamp(${a}, -9.0 * one, 9.0 * one))`,
@@ -86,10 +176,27 @@ const rows = {
       return [g.mul(s.add(y.mul(s.neg().add(1))))]
     },
   },
-  erf: {
-    wgsl: (a) => erfWgsl(a!),
-    reference: (a) => erf(a!),
-    backward: (g, [a]) => [g.mul(a!.square().neg().exp()).mul(2 / Math.sqrt(Math.PI))],
+  relu: {
+    wgsl: (a) => `max(${a}, zero)`,
+    reference: (a) => Math.max(a!, 0),
+    backward: (g, [a]) => [a!.greater(0).mul(g)],
+  },
+  leakyRelu: {
+    wgsl: (a, slope) => `select(${slope} * ${a}, ${a}, ${a} > zero)`,
+    reference: (a, slope) => (a! > 0 ? a! : slope! * a!),
+    backward: (g, [a, slope]) => [a!.greater(0).where(g, g.mul(slope!)), g.mul(a!.minimum(0))],
+  },
+  elu: {
+    wgsl: (a, alpha) => `select(${alpha} * expm1(min(${a}, zero)), ${a}, ${a} > zero)`,
+    declares: expm1Wgsl,
+    reference: (a, alpha) => (a! > 0 ? a! : alpha! * Math.expm1(a!)),
+    backward: (g, [a, alpha], y) => [a!.greater(0).where(g, g.mul(y.add(alpha!))), g.mul(a!.minimum(0).expm1())],
+  },
+  softplus: {
+    wgsl: (a) => `(max(${a}, zero) + log1p(exp(-abs(${a}))))`,
+    declares: log1pWgsl,
+    reference: (a) => Math.max(a!, 0) + Math.log1p(Math.exp(-Math.abs(a!))),
+    backward: (g, [a]) => [g.mul(a!.sigmoid())],
   },
   gelu: {
     wgsl: (a) => `(0.5 * ${a} * (one + ${erfWgsl(`(${a} * ${Math.SQRT1_2})`)}))`,
@@ -124,13 +231,27 @@ const rows = {
   greaterEqual: comparison(">=", (a, b) => a >= b),
   lessEqual: comparison("<=", (a, b) => a <= b),
   equal: comparison("==", (a, b) => a === b),
+  notEqual: comparison("!=", (a, b) => a !== b),
+  // On the bits: a driver may take for granted that numbers are finite.
+  isNaN: {
+    wgsl: (a) => `select(zero, one, (bitcast<$u32>(${a}) & $u32(0x7fffffffu)) > $u32(0x7f800000u))`,
+    reference: (a) => (Number.isNaN(a) ? 1 : 0),
+    mask: true,
+  },
+  isFinite: {
+    wgsl: (a) => `select(zero, one, (bitcast<$u32>(${a}) & $u32(0x7fffffffu)) < $u32(0x7f800000u))`,
+    reference: (a) => (Number.isFinite(a) ? 1 : 0),
+    mask: true,
+  },
+  /** The condition is a mask; the branches have one type, any. */
   where: {
+    types: "any",
     wgsl: (condition, a, b) => `select(${b}, ${a}, ${condition} != zero)`,
     reference: (condition, a, b) => (condition !== 0 ? a! : b!),
     backward: (g, [condition]) => [undefined, condition!.where(g, 0), condition!.where(0, g)],
   },
   /** The value alone: no gradient passes. */
-  stopGradient: { wgsl: (a) => a!, reference: (a) => a! },
+  stopGradient: { wgsl: (a) => a!, types: "any", reference: (a) => a! },
 } satisfies Record<string, MapRow>
 
 export type MapName = keyof typeof rows

@@ -1,15 +1,19 @@
-import { sameShape, sizeOf } from "../dtype.ts"
-import { Node, specOf, type ReduceName, type Value } from "../graph/node.ts"
+import { computeType, sameShape, sizeOf, type ComputeType } from "../dtype.ts"
+import { Node, specOf, type Value } from "../graph/node.ts"
 import { mapTable } from "../ops/table.ts"
-import { accessKind, broadcastAccess, collapse, vectorizable, type Access } from "./access.ts"
+import { broadcastAccess, padAccess, vectorizable, viewAccess, wholeAccess, type Access } from "./access.ts"
 import { perItem, reads, writes, type Kernel } from "./kernel.ts"
+import { bufferType, convert, load, wgslType, type Field } from "./loads.ts"
+import { reduceBody, reduceParams } from "./reduce.ts"
 import { baseOf, type Conflicts } from "./schedule.ts"
 
 /** Whether `node` becomes part of a generated kernel. */
 const isFused = (node: Node): boolean => isPointwise(node) || node.op.kind === "reduce"
 
-const isPointwise = (node: Node): boolean =>
-  node.op.kind === "map" || node.op.kind === "strided" || node.op.kind === "constant"
+const isPointwise = ({ op }: Node): boolean => isElementwise(op) || op.kind === "view" || op.kind === "pad" || op.kind === "constant"
+
+/** Whether each element of the output comes from the elements at the same index. */
+const isElementwise = ({ kind }: Node["op"]): boolean => kind === "map" || kind === "cast"
 
 /**
  * Decides which element-wise nodes get memory of their own. A node that only one kernel reads, element for element,
@@ -38,7 +42,7 @@ export const groupPointwise = (
     const size = sizeOf(node.specs[0]!.shape)
     const roots = new Set<Node | undefined>()
     for (const { node: user, value } of users.get(node) ?? []) {
-      const root = user.op.kind === "map" || user.op.kind === "reduce" ? groups.get(user) : undefined
+      const root = isElementwise(user.op) || user.op.kind === "reduce" ? groups.get(user) : undefined
       const whole = user.op.kind === "reduce" || sameElements(value, user)
       roots.add(whole && root && iterationSize(root) === size ? root : undefined)
     }
@@ -67,6 +71,7 @@ interface Leaf {
 export interface FusedGroup {
   readonly kernel: Kernel
   readonly leaves: readonly Value[]
+  /** Parameters of the expression: they follow those of the launch. */
   readonly params: readonly number[]
   /** Invocations, before any division into blocks. */
   readonly items: number
@@ -74,49 +79,102 @@ export interface FusedGroup {
 
 /** The kernel that computes the root of a group. `group` tells which nodes are computed inside it. */
 export const fuse = (root: Node, groups: ReadonlyMap<Node, Node>): FusedGroup => {
+  const { leaves, constants, lines, result, declarations } = expressionOf(root, groups)
+  const reduction = root.op.kind === "reduce" ? root.op : undefined
+  const size = sizeOf(root.specs[0]!.shape)
+  const rowWise = reduction?.inner === 1 && reduction.length % 4 === 0
+  const vector = (!reduction || rowWise) && leaves.every(({ access }) => vectorizable(access))
+  const type = computeType(root.specs[0]!.dtype)
+
+  const fields: Record<string, ComputeType> = {}
+  const params: number[] = []
+  const field: Field = (name, fieldType, value) => {
+    if (!(name in fields)) params.push(value)
+    fields[name] = fieldType
+    return `p.${name}`
+  }
+  constants.forEach((constant, i) => field(`c${i}`, constant.type, constant.value))
+  const loads = leaves.map(({ value, access }, i) => load(`in${i}`, specOf(value).dtype, access, vector, field))
+  const substitute = (text: string) =>
+    text
+      .replace(/@(\d+)/g, (_, leaf: string) => loads[Number(leaf)]!)
+      .replace(/\$(\w+)/g, (_, scalar: string) => wgslType(scalar as ComputeType, vector))
+  const code = lines.map(substitute)
+  const value = substitute(result)
+  const prelude = `alias T = ${wgslType("f32", vector)}; const zero = T(0.0); const one = T(1.0);${declarations.join("")}`
+  const body = reduction
+    ? `${prelude}\n${reduceBody(reduction.fn, code, value, vector)}`
+    : `${prelude}\n${perItem(64, "p.items")}\n  ${code.join("\n  ")}\n  out[i] = ${value};\n}`
+  const buffers = [
+    ...leaves.map((leaf, i) => reads(`in${i}`, bufferType(specOf(leaf.value).dtype, leaf.access, vector))),
+    writes("out", wgslType(type, vector && !reduction)),
+  ]
+  const kernel: Kernel = {
+    name: `${buffers.map((buffer) => buffer.type).join()} ${body}`,
+    label: `${reduction ? `${reduction.fn} of ` : ""}${code.join(" ") || value}`,
+    params: reduction ? { ...reduceParams(type), ...fields } : { items: "u32", ...fields },
+    buffers,
+    body: () => body,
+  }
+  const items = reduction ? reduction.outer * reduction.inner : Math.ceil(size / (vector ? 4 : 1))
+  return { kernel, leaves: leaves.map((leaf) => leaf.value), params, items }
+}
+
+/**
+ * What a group computes: lines of WGSL in which `@k` stands for leaf k and `$f32` for a type that is four wide where the
+ * kernel works on four elements at a time.
+ */
+const expressionOf = (root: Node, groups: ReadonlyMap<Node, Node>) => {
   const leaves: Leaf[] = []
-  const constants: number[] = []
+  const constants: { readonly type: ComputeType; readonly value: number }[] = []
   const lines: string[] = []
+  const declarations = new Set<string>()
   const names = new Map<Node, string>()
 
-  const load = (value: Value, access: Access): string => {
-    const known = leaves.findIndex(
-      (leaf) =>
-        leaf.value.node === value.node &&
-        leaf.value.output === value.output &&
-        leaf.access.dims.join() === access.dims.join() &&
-        leaf.access.strides.join() === access.strides.join(),
-    )
-    if (known >= 0) return `@${known}`
-    leaves.push({ value, access })
-    return `@${leaves.length - 1}`
+  const leaf = (value: Value, access: Access): string => {
+    const same = (other: Leaf) =>
+      other.value.node === value.node &&
+      other.value.output === value.output &&
+      JSON.stringify(other.access) === JSON.stringify(access)
+    const known = leaves.findIndex(same)
+    if (known >= 0) return `x${known}`
+    lines.push(`let x${leaves.length} = @${leaves.length};`)
+    return `x${leaves.push({ value, access }) - 1}`
   }
   const inside = (node: Node): boolean => node === root || (!node.storages && groups.get(node) === root)
+  const typeOf = (value: Value): ComputeType => computeType(specOf(value).dtype)
 
   const compute = (node: Node): string => {
     const known = names.get(node)
     if (known) return known
-    let expression: string
-    switch (node.op.kind) {
-      case "constant":
-        constants.push(node.op.value)
-        expression = `p.c${constants.length - 1} * one`
-        break
-      case "strided": {
-        const [source] = node.inputs
-        expression = constantOf(source!) ?? load(baseOf(source!), collapse(node.specs[0]!.shape, node.op.strides))
-        break
-      }
-      case "map":
-        expression = mapTable[node.op.fn].wgsl(...node.inputs.map((input) => operand(input, node)))
-        break
-      default:
-        throw new Error(`${node.op.kind} is not element-wise`)
-    }
+    const expression = expressionFor(node)
     const name = `v${names.size}`
     lines.push(`let ${name} = ${expression};`)
     names.set(node, name)
     return name
+  }
+  const expressionFor = (node: Node): string => {
+    const { op, inputs, specs } = node
+    const [source] = inputs
+    switch (op.kind) {
+      case "constant": {
+        const type = computeType(specs[0]!.dtype)
+        return `$${type}(p.c${constants.push({ type, value: op.value }) - 1})`
+      }
+      case "view":
+        return constantOf(source!) ?? leaf(baseOf(source!), viewAccess(specOf(source!).shape, specs[0]!.shape, op))
+      case "pad":
+        return leaf(baseOf(source!), padAccess(specOf(source!).shape, specs[0]!.shape, op))
+      case "cast":
+        return convert(operand(source!, node), typeOf(source!), specs[0]!.dtype)
+      case "map": {
+        const { wgsl, declares } = mapTable[op.fn]
+        if (declares) declarations.add(declares)
+        return wgsl(...inputs.map((input) => operand(input, node)))
+      }
+      default:
+        throw new Error(`${op.kind} is not element-wise`)
+    }
   }
   const constantOf = (value: Value): string | undefined => {
     const { node } = baseOf(value)
@@ -128,131 +186,9 @@ export const fuse = (root: Node, groups: ReadonlyMap<Node, Node>): FusedGroup =>
     if (constant) return constant
     const whole = user.op.kind === "reduce" || sameElements(value, user)
     if (whole && inside(base.node)) return compute(base.node)
-    const shape = specOf(value).shape
-    return load(base, whole ? collapse([sizeOf(shape)], [1]) : broadcastAccess(shape, user.specs[0]!.shape))
+    const { shape } = specOf(value)
+    return leaf(base, whole ? wholeAccess(sizeOf(shape)) : broadcastAccess(shape, user.specs[0]!.shape))
   }
-
-  const { op } = root
-  const reduction = op.kind === "reduce" ? op : undefined
-  const result = reduction ? operand(root.inputs[0]!, root) : compute(root)
-  const rowWise = reduction?.inner === 1 && reduction.length % 4 === 0
-  const vector = (!reduction || rowWise) && leaves.every((leaf) => vectorizable(leaf.access))
-  const { code, params, fields } = resolveLoads(lines, result, leaves, constants, vector)
-  const body = reduction ? reduceBody(reduction.fn, code, vector) : mapBody(code, vector)
-  const items = reduction ? reduction.outer * reduction.inner : Math.ceil(sizeOf(root.specs[0]!.shape) / (vector ? 4 : 1))
-  const kernel: Kernel = {
-    name: body,
-    label: `${reduction ? `${reduction.fn} of ` : ""}${code.lines.join(" ") || code.result}`,
-    params: { items: "u32", length: "u32", inner: "u32", blocks: "u32", ...fields },
-    buffers: [
-      ...leaves.map(({ access }, i) => reads(`in${i}`, elementType(access, vector))),
-      writes("out", vector && !reduction ? "vec4f" : "f32"),
-    ],
-    body: () => body,
-  }
-  return { kernel, leaves: leaves.map((leaf) => leaf.value), params: [items, ...params], items }
-}
-
-/** Elements per block of a reduction: each block is summed in order, then the blocks are. */
-export const reductionBlock = 64
-
-const repeats = ({ strides }: Access): boolean => strides.at(-1) === 0
-
-const elementType = (access: Access, vector: boolean): string =>
-  vector && accessKind(access) !== "scalar" && !repeats(access) ? "vec4f" : "f32"
-
-const resolveLoads = (
-  lines: readonly string[],
-  result: string,
-  leaves: readonly Leaf[],
-  constants: readonly number[],
-  vector: boolean,
-) => {
-  const fields: Record<string, "u32" | "f32"> = {}
-  const params: number[] = []
-  const field = (name: string, type: "u32" | "f32", value: number): string => {
-    fields[name] = type
-    params.push(value)
-    return `p.${name}`
-  }
-  constants.forEach((value, i) => field(`c${i}`, "f32", value))
-  const loads = leaves.map(({ access }, leaf) => {
-    const { dims, strides } = access
-    const type = elementType(access, vector)
-    let index = vector ? "i * 4u" : "i"
-    switch (accessKind(access)) {
-      case "scalar":
-        index = "0u"
-        break
-      case "same":
-        return `in${leaf}[i]`
-      case "strided": {
-        const terms: string[] = []
-        let rest = `(${index})`
-        for (let axis = dims.length - 1; axis >= 0; axis--) {
-          const stride = strides[axis]!
-          const dim = axis > 0 ? field(`d${leaf}_${axis}`, "u32", dims[axis]!) : undefined
-          const at = dim ? `${rest} % ${dim}` : rest
-          if (stride !== 0) terms.push(`(${at}) * ${field(`s${leaf}_${axis}`, "u32", stride)}`)
-          if (dim) rest = `(${rest} / ${dim})`
-        }
-        index = terms.join(" + ") || "0u"
-      }
-    }
-    if (type === "vec4f") return `in${leaf}[(${index}) / 4u]`
-    return vector ? `vec4f(in${leaf}[${index}])` : `in${leaf}[${index}]`
-  })
-  // A load stands where it is first used, so that kernels read top to bottom like the expression.
-  const substitute = (text: string) => text.replace(/@(\d+)/g, (_, leaf: string) => loads[Number(leaf)]!)
-  return { code: { lines: lines.map(substitute), result: substitute(result) }, params, fields }
-}
-
-interface Expression {
-  readonly lines: readonly string[]
-  readonly result: string
-}
-
-const units = (vector: boolean) =>
-  vector ? "const zero = vec4f(0.0); const one = vec4f(1.0);" : "const zero = 0.0; const one = 1.0;"
-
-const mapBody = ({ lines, result }: Expression, vector: boolean): string => `${units(vector)}
-${perItem(64, "p.items")}
-  ${lines.join("\n  ")}
-  out[i] = ${result};
-}`
-
-const combine: Readonly<Record<ReduceName, { readonly start: string; readonly of: (a: string, b: string) => string }>> = {
-  sum: { start: "0.0", of: (a, b) => `${a} + ${b}` },
-  max: { start: "-0x1.fffffep+127", of: (a, b) => `max(${a}, ${b})` },
-  min: { start: "0x1.fffffep+127", of: (a, b) => `min(${a}, ${b})` },
-}
-
-/**
- * One invocation per output and run of `p.blocks` blocks. Where there are few outputs and many elements the caller
- * launches one block per invocation and adds up the blocks with a second launch: the order of additions is the same.
- */
-const reduceBody = (fn: ReduceName, { lines, result }: Expression, vector: boolean): string => {
-  const { start, of } = combine[fn]
-  const step = vector ? 4 : 1
-  return `${units(vector)}
-${perItem(64, "p.items * max(1u, (p.length + p.blocks * 64u - 1u) / (p.blocks * 64u))")}
-  let item = i;
-  let runs = max(1u, (p.length + p.blocks * 64u - 1u) / (p.blocks * 64u));
-  let which = item / runs;
-  let start = (item % runs) * p.blocks * 64u;
-  let end = min(start + p.blocks * 64u, p.length);
-  let base = (which / p.inner) * p.length * p.inner + which % p.inner;
-  var total = f32(${start});
-  for (var block = start; block < end; block += 64u) {
-    var part = f32(${start});
-    for (var k = block; k < min(block + 64u, end); k += ${step}u) {
-      let i = ${vector ? "(base + k) / 4u" : "base + k * p.inner"};
-      ${lines.join("\n      ")}
-      let x = ${result};
-      ${vector ? ["x", "y", "z", "w"].map((c) => `part = ${of("part", `x.${c}`)};`).join(" ") : `part = ${of("part", "x")};`}
-    }
-    total = ${of("total", "part")};
-  }
-  out[item] = total;
-}`
+  const result = root.op.kind === "reduce" ? operand(root.inputs[0]!, root) : compute(root)
+  return { leaves, constants, lines, result, declarations: [...declarations] }
 }

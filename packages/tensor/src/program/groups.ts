@@ -44,8 +44,9 @@ const cutsOf = (nodes: readonly Node[], groups: ReadonlyMap<Node, Node>, maxLeav
   return cuts
 }
 
-/** Equal for reads that share a binding; one buffer read in two ways may count twice. */
+/** Equal for reads that share a binding; one buffer read in two ways counts twice, as every view of it does. */
 const leafKey = (value: Value, user: Node): string => {
   const { node, output } = baseOf(value)
+  if (user.op.kind === "view" || user.op.kind === "pad") return `${user.id}`
   return [node.id, output, specOf(value).shape.join("x"), user.specs[0]!.shape.join("x"), user.op.kind].join()
 }

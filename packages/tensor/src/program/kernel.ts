@@ -1,3 +1,5 @@
+import type { ComputeType } from "../dtype.ts"
+
 /** A WGSL program with its interface. Shapes are parameters, never text: one pipeline serves every size. */
 export interface Kernel {
   /** Names the specialisation: kernels of equal names have equal code. */
@@ -5,7 +7,7 @@ export interface Kernel {
   /** What people are shown; the name where it is absent. */
   readonly label?: string
   /** Fields of the uniform `p`, in order. */
-  readonly params: Readonly<Record<string, "u32" | "f32">>
+  readonly params: Readonly<Record<string, ComputeType>>
   /** Storage buffers, in binding order. */
   readonly buffers: readonly BufferSpec[]
   /** Uses subgroup operations. */

@@ -1,12 +1,13 @@
-import { elementBytes, sizeOf } from "../dtype.ts"
+import { bytesOf, computeType, sizeOf } from "../dtype.ts"
 import type { Storage } from "../device/storage.ts"
 import { TensorError } from "../errors.ts"
 import type { DeviceTraits, Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
 import { Node, specOf, type Spec, type Value } from "../graph/node.ts"
 import { accumulateKernel } from "../kernels/accumulate.ts"
-import { fuse, reductionBlock } from "./fuse.ts"
+import { fuse } from "./fuse.ts"
 import { fusionGroups } from "./groups.ts"
 import { gridFor, type Grid, type Kernel } from "./kernel.ts"
+import { combineBlocks, reductionBlock, reductionStart } from "./reduce.ts"
 import { baseOf, Conflicts, placeOf, reachable, schedule } from "./schedule.ts"
 
 /** Memory of a program: a storage that exists, or bytes that the planner places. */
@@ -104,7 +105,7 @@ class Lowering implements Emitter {
     const region: Region = {
       spec: { shape: [count, ...spec.shape.slice(1)], dtype: spec.dtype },
       cell,
-      offset: offset + start * rowElements * elementBytes,
+      offset: offset + bytesOf(spec.dtype, start * rowElements),
     }
     return region
   }
@@ -136,7 +137,9 @@ class Lowering implements Emitter {
         return
       case "constant":
       case "map":
-      case "strided":
+      case "cast":
+      case "view":
+      case "pad":
         if (groups.get(node) === node) this.#pointwise(node, groups)
         return
       case "reduce":
@@ -157,9 +160,7 @@ class Lowering implements Emitter {
   #pointwise(node: Node, groups: ReadonlyMap<Node, Node>): void {
     const { kernel, leaves, params, items } = fuse(node, groups)
     const out = this.#allocate(node)
-    const [count, ...rest] = params
-    const operands = [...leaves.map((leaf) => this.#region(leaf)), out]
-    this.launch(kernel, operands, [count!, 0, 1, 1, ...rest], gridFor(items, 64))
+    this.launch(kernel, [...leaves.map((leaf) => this.#region(leaf)), out], [items, ...params], gridFor(items, 64))
   }
 
   #reduce(node: Node, groups: ReadonlyMap<Node, Node>): void {
@@ -167,14 +168,21 @@ class Lowering implements Emitter {
     const { length, inner, fn } = node.op
     const { kernel, leaves, params, items } = fuse(node, groups)
     const out = this.#allocate(node)
-    const [count, ...rest] = params
     const operands = leaves.map((leaf) => this.#region(leaf))
-    const blocks = Math.max(1, Math.ceil(length / reductionBlock))
-    if (blocks <= 8 || items >= 1024)
-      return this.launch(kernel, [...operands, out], [count!, length, inner, blocks, ...rest], gridFor(items, 64))
-    const parts = this.scratch({ shape: [items, blocks], dtype: "f32" })
-    this.launch(kernel, [...operands, parts], [count!, length, inner, 1, ...rest], gridFor(items * blocks, 64))
-    this.launch(blockCombine[fn], [parts, out], [items, blocks], gridFor(items, 64))
+    const type = computeType(node.specs[0]!.dtype)
+    const empty = reductionStart(fn, type)
+    const total = Math.max(1, Math.ceil(length / reductionBlock))
+    const run = (target: Operand, blocks: number) =>
+      this.launch(
+        kernel,
+        [...operands, target],
+        [items, length, inner, blocks, empty, ...params],
+        gridFor(items * Math.ceil(total / blocks), 64),
+      )
+    if (total <= 8 || items >= 1024) return run(out, total)
+    const parts = this.scratch({ shape: [items, total], dtype: type })
+    run(parts, 1)
+    this.launch(combineBlocks(fn, type), [parts, out], [items, total, empty], gridFor(items, 64))
   }
 
   #accumulate(node: Node): void {
@@ -228,29 +236,6 @@ const accumulating = ({ op: kind, storages }: Node): { op: FusedOp<unknown>; att
   return attributes === undefined ? undefined : { op, attributes }
 }
 
-const planned = (spec: Spec): Cell => ({ bytes: Math.max(16, Math.ceil((sizeOf(spec.shape) * elementBytes) / 16) * 16) })
-
-/** Sums (or compares) the per-block results of a reduction, in order. */
-const blockCombine = Object.fromEntries(
-  (["sum", "max", "min"] as const).map((fn) => {
-    const merge = fn === "sum" ? "total + parts[i * p.blocks + block]" : `${fn}(total, parts[i * p.blocks + block])`
-    const kernel: Kernel = {
-      name: `combine blocks: ${fn}`,
-      params: { items: "u32", blocks: "u32" },
-      buffers: [
-        { name: "parts", type: "f32", access: "read" },
-        { name: "out", type: "f32", access: "read_write" },
-      ],
-      body: () => `
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = (group.y * groups.x + group.x) * 64u + lane;
-  if (i >= p.items) { return; }
-  var total = f32(${fn === "sum" ? "0.0" : fn === "max" ? "-0x1.fffffep+127" : "0x1.fffffep+127"});
-  for (var block = 0u; block < p.blocks; block++) { total = ${merge}; }
-  out[i] = total;
-}`,
-    }
-    return [fn, kernel]
-  }),
-) as Record<"sum" | "max" | "min", Kernel>
+const planned = ({ shape, dtype }: Spec): Cell => ({
+  bytes: Math.max(16, Math.ceil(bytesOf(dtype, sizeOf(shape)) / 16) * 16),
+})

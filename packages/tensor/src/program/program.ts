@@ -29,7 +29,7 @@ export class Program {
   readonly #lowered: Lowered
   readonly #plan: MemoryPlan
   readonly #params: GPUBuffer
-  readonly #paramOffsets: readonly number[]
+  readonly #paramRegions: readonly { readonly offset: number; readonly size: number }[]
   /** Memory of others that launches read or write. */
   readonly #held: readonly Storage[]
   #recorded: readonly Recorded[] = []
@@ -43,14 +43,14 @@ export class Program {
     this.#held = [...new Set(cells.flatMap(({ storage }) => storage ?? []))]
     const blocks = lowered.steps.map(({ kernel, params }) => packParams(kernel, params))
     let end = 0
-    this.#paramOffsets = blocks.map((block) => {
-      const offset = end
-      end += Math.ceil(block.byteLength / alignment) * alignment
-      return offset
+    this.#paramRegions = blocks.map((block) => {
+      const region = { offset: end, size: Math.ceil(block.byteLength / alignment) * alignment }
+      end += region.size
+      return region
     })
     this.#params = context.device.createBuffer({ size: Math.max(alignment, end), usage: 0x0040 | 0x0008 })
     const bytes = new Uint8Array(Math.max(alignment, end))
-    blocks.forEach((block, i) => bytes.set(new Uint8Array(block.buffer), this.#paramOffsets[i]))
+    blocks.forEach((block, i) => bytes.set(new Uint8Array(block.buffer), this.#paramRegions[i]!.offset))
     context.device.queue.writeBuffer(this.#params, 0, bytes)
   }
 
@@ -133,7 +133,7 @@ export class Program {
       })
       const params: GPUBindGroupEntry[] =
         Object.keys(kernel.params).length > 0
-          ? [{ binding: 0, resource: { buffer: this.#params, offset: this.#paramOffsets[i]!, size: alignment } }]
+          ? [{ binding: 0, resource: { buffer: this.#params, ...this.#paramRegions[i]! } }]
           : []
       const group = device.createBindGroup({
         layout: pipeline.getBindGroupLayout(0),

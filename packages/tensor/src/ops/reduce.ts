@@ -1,0 +1,60 @@
+import { computeType, sizeOf } from "../dtype.ts"
+import { ShapeError } from "../errors.ts"
+import type { ReduceName } from "../graph/node.ts"
+import type { Tensor } from "../graph/tensor.ts"
+import { axesOf, type Axes } from "./axes.ts"
+
+export interface ReduceOptions {
+  /** Leaves reduced axes in the shape, with size 1. */
+  readonly keepDims?: boolean
+}
+
+export interface VarianceOptions extends ReduceOptions {
+  /** Subtracted from the count that the sum of squares is divided by: 1 (Bessel's) by default, as in PyTorch. */
+  readonly correction?: number
+}
+
+/** Folds `axes` of `x`: in row-major order, blocks of 64 elements, then the blocks. */
+export const reduce = (x: Tensor, fn: ReduceName, axes?: Axes, { keepDims = false }: ReduceOptions = {}): Tensor => {
+  const { shape } = x
+  const folded = axesOf(fn, shape, axes)
+  if (folded.length === 0) return x.cast(computeType(x.dtype))
+  const rest = shape.map((_, axis) => axis).filter((axis) => !folded.includes(axis))
+  const [first, last] = [folded[0]!, folded.at(-1)!]
+  const apart = last - first + 1 !== folded.length
+  const source = apart ? x.transpose([...rest, ...folded]) : x
+  const length = sizeOf(folded.map((axis) => shape[axis]!))
+  const outer = sizeOf(rest.filter((axis) => apart || axis < first).map((axis) => shape[axis]!))
+  const inner = apart ? 1 : sizeOf(shape.slice(last + 1))
+  if (length === 0 && (fn === "max" || fn === "min")) throw new ShapeError(fn, "there is no element to choose")
+  const short = rest.map((axis) => shape[axis]!)
+  const result = source.derive(
+    { kind: "reduce", fn, outer, length, inner },
+    [source],
+    short,
+    computeType(x.dtype),
+  )
+  return keepDims ? result.reshape(shape.map((dim, axis) => (folded.includes(axis) ? 1 : dim))) : result
+}
+
+const countOf = (x: Tensor, axes?: Axes): number => sizeOf(axesOf("mean", x.shape, axes).map((axis) => x.shape[axis]!))
+
+export const mean = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor => {
+  const count = countOf(x, axes)
+  return x.cast("f32").sum(axes, options).div(count)
+}
+
+/** Mean square distance from the mean, the mean taken first: no digits cancel. */
+export const variance = (x: Tensor, axes?: Axes, { correction = 1, ...options }: VarianceOptions = {}): Tensor => {
+  const distance = x.sub(x.mean(axes, { keepDims: true }))
+  return distance.square().sum(axes, options).div(countOf(x, axes) - correction)
+}
+
+/** log Σ eˣ, the largest element taken out first. */
+export const logSumExp = (x: Tensor, axes?: Axes, options: ReduceOptions = {}): Tensor => {
+  const top = x.max(axes, { keepDims: true }).stopGradient()
+  // Rows of −∞ alone have no distance from their maximum.
+  const shift = top.isFinite().where(top, 0)
+  const sum = x.sub(shift).exp().sum(axes, { keepDims: true }).log().add(shift)
+  return options.keepDims ? sum : sum.squeeze(axesOf("logSumExp", x.shape, axes))
+}
