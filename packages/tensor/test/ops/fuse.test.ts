@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest"
-import { type Tensor } from "../../src/index.ts"
+import type { Range, Tensor } from "../../src/index.ts"
 import { testDevice } from "../device.ts"
 import { expectDifferentiable, param } from "../gradient.ts"
-import { dense, fold, map, permute, randomNumbers, sizeOf, type Dense } from "../reference.ts"
+import { at, dense, fold, map, permute, randomNumbers, sizeOf, unravel, type Dense } from "../reference.ts"
 
 const gpu = await testDevice()
 
@@ -29,6 +29,36 @@ const rotated = (shape: readonly number[], choice: number): readonly number[] =>
 const widened = (shape: readonly number[], choice: number): readonly number[] =>
   choice < 0.5 ? [2, ...shape] : shape.map((dim) => (dim === 1 ? 4 : dim))
 
+/** Indices that some slice takes of each axis: a step of −1, 2 or 1 along one of them, all of the others. */
+const taken = (shape: readonly number[], choice: number): readonly (readonly number[])[] => {
+  const axis = axisOf(shape, choice)
+  return shape.map((dim, i) => {
+    const all = Array.from({ length: dim }, (_, k) => k)
+    if (i !== axis || dim === 1) return all
+    return choice < 0.4 ? all.toReversed() : choice < 0.7 ? all.filter((k) => k % 2 === 1) : all.slice(1)
+  })
+}
+const ranges = (shape: readonly number[], choice: number): readonly Range[] =>
+  shape.map((dim, i) => {
+    if (i !== axisOf(shape, choice) || dim === 1) return null
+    return choice < 0.4 ? [null, null, -1] : choice < 0.7 ? [1, null, 2] : [1]
+  })
+const gather = (a: Dense, indices: readonly (readonly number[])[]): Dense => {
+  const shape = indices.map(({ length }) => length)
+  const element = (_: unknown, flat: number) => at(a, unravel(shape, flat).map((k, axis) => indices[axis]![k]!))
+  return { shape, data: Float64Array.from({ length: sizeOf(shape) }, element) }
+}
+const widths = (shape: readonly number[], choice: number): readonly (readonly [number, number])[] =>
+  shape.map((_, i) => (i === axisOf(shape, choice) ? [1, choice < 0.5 ? 2 : 0] : [0, 0]))
+const padded = (a: Dense, around: readonly (readonly [number, number])[], fill: number): Dense => {
+  const shape = a.shape.map((dim, axis) => dim + around[axis]![0] + around[axis]![1])
+  const element = (_: unknown, flat: number) => {
+    const index = unravel(shape, flat).map((k, axis) => k - around[axis]![0])
+    return index.every((k, axis) => k >= 0 && k < a.shape[axis]!) ? at(a, index) : fill
+  }
+  return { shape, data: Float64Array.from({ length: sizeOf(shape) }, element) }
+}
+
 const operations: readonly Operation[] = [
   { arity: 1, tensor: (a) => a.tanh(), reference: (a) => map(Math.tanh, a) },
   { arity: 1, tensor: (a) => a.neg().sigmoid(), reference: (a) => map((x) => 1 / (1 + Math.exp(x)), a) },
@@ -53,6 +83,16 @@ const operations: readonly Operation[] = [
     arity: 1,
     tensor: (a, _, choice) => (a.shape.length > 0 ? a.transpose(rotated(a.shape, choice)) : a),
     reference: (a, _, choice) => (a.shape.length > 0 ? permute(a, rotated(a.shape, choice)) : a),
+  },
+  {
+    arity: 1,
+    tensor: (a, _, choice) => a.slice(...ranges(a.shape, choice)),
+    reference: (a, _, choice) => gather(a, taken(a.shape, choice)),
+  },
+  {
+    arity: 1,
+    tensor: (a, _, choice) => a.pad(widths(a.shape, choice), 0.5),
+    reference: (a, _, choice) => padded(a, widths(a.shape, choice), 0.5),
   },
   {
     arity: 1,
@@ -120,7 +160,6 @@ const interpret = <Value>(
 }
 
 describe("fused kernels", () => {
-  // More programs on demand; these few have every operation in them.
   const count = Number(process.env["RLPT_FUZZ"] ?? 12)
   test.each(Array.from({ length: count }, (_, i) => i + 1))("random program %i, with gradients", async (seed) => {
     const next = randomNumbers(1000 + seed)
