@@ -6,26 +6,28 @@ import {
   type ScoredTrajectory,
   type Split,
   Task,
-  Tokenizer,
   type Trajectory,
 } from "@rlpt/core"
 import { Effect, Stream } from "effect"
 import { TrainError } from "../errors.ts"
+import { tokenize } from "./tokenize.ts"
 
-/** Reads and tokenises `rows` of a split; fails with the row's name if a prompt leaves no room for a completion. */
+/**
+ * Reads and tokenises `rows` of a split; fails with the row's name if a prompt cannot be tokenised or leaves no room for
+ * a completion.
+ */
 export const readPrompts = Effect.fn("readPrompts")(function* (
   split: Split,
   rows: ReadonlyArray<number>,
   maxCompletionLength: number,
 ) {
   const task = yield* Task
-  const tokenizer = yield* Tokenizer
   const { contextLength } = yield* RolloutEngine
   const room = contextLength - maxCompletionLength
   return yield* Effect.forEach(rows, (row) =>
     Effect.gen(function* () {
       const { columns, prompt: text } = yield* split.row(row)
-      const tokens = yield* tokenizer.encode(text)
+      const tokens = yield* tokenize(text, `Row ${row} of task "${task.name}"`)
       if (tokens.length === 0) {
         return yield* new TrainError({ message: `Row ${row} of task "${task.name}" has an empty prompt.` })
       }
@@ -43,12 +45,11 @@ export const readPrompts = Effect.fn("readPrompts")(function* (
 
 /** The ids of the `stop` texts; fails for a text that is not exactly one token. */
 export const stopTokens = Effect.fnUntraced(function* (stop: ReadonlyArray<string>) {
-  const tokenizer = yield* Tokenizer
   if (stop.length === 0) return []
-  const begin = yield* tokenizer.encode("")
+  const begin = yield* tokenize("", "stop")
   return yield* Effect.forEach(stop, (text) =>
     Effect.gen(function* () {
-      const tokens = (yield* tokenizer.encode(text)).subarray(begin.length)
+      const tokens = (yield* tokenize(text, "stop")).subarray(begin.length)
       if (tokens.length === 1) return tokens[0]!
       return yield* new TrainError({
         message: `stop: ${JSON.stringify(text)} is ${tokens.length} tokens of this model's tokenizer; it must be one.`,

@@ -13,6 +13,7 @@ import { evalSplit } from "./evaluate.ts"
 import { runSteps } from "./loop.ts"
 import { finite } from "./metrics.ts"
 import { makeStopwatch } from "./stopwatch.ts"
+import { tokenize } from "./tokenize.ts"
 import { countRefused, updateModel } from "./update.ts"
 
 /**
@@ -106,7 +107,8 @@ const readSequences = Effect.fnUntraced(function* (split: Split, rows: ReadonlyA
       const { completion, prompt } = yield* split.row(row)
       const fail = (problem: string) => new TrainError({ message: `Row ${row} of task "${task.name}" ${problem}.` })
       if (completion === undefined) return yield* fail("has no completion to learn from")
-      const { encode, endOfText } = yield* Tokenizer
+      const { endOfText } = yield* Tokenizer
+      const encode = (text: string) => tokenize(text, `Row ${row} of task "${task.name}"`)
       const promptTokens = yield* encode(prompt)
       if (promptTokens.length === 0) return yield* fail("has an empty prompt")
       if (promptTokens.length >= maxLength) {

@@ -1,6 +1,7 @@
 import { Effect } from "effect"
 import { Command } from "effect/cli"
 import { sft } from "@rlpt/algos"
+import { PolicyInfo } from "@rlpt/engines"
 import { loadSftConfig } from "../config/load.ts"
 import { sftEngines } from "../layers.ts"
 import { prepareRun, trainingRun } from "../training-run.ts"
@@ -12,7 +13,10 @@ export const sftCommand = Command.make(
   Effect.fn(function* (input) {
     const prepared = yield* prepareRun(input, loadSftConfig)
     const { config, model } = prepared
-    yield* trainingRun("sft", prepared, sftEngines(config, model), sft(config))
+    const program = Effect.flatMap(PolicyInfo, ({ contextLength }) =>
+      sft({ ...config, maxLength: Math.min(config.maxLength, contextLength) }),
+    )
+    yield* trainingRun("sft", prepared, sftEngines(config, model), program)
   }, Effect.scoped),
 ).pipe(
   Command.withDescription("Fine-tune a model on the completions of a task"),

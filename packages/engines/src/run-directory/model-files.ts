@@ -13,7 +13,9 @@ export const writeModelFiles = Effect.fnUntraced(
     const old = `${target}.old`
     yield* fs.remove(fresh, { recursive: true, force: true })
     yield* fs.makeDirectory(fresh, { recursive: true })
-    yield* Effect.forEach(Object.entries(files), ([name, bytes]) => writeSynced(path.join(fresh, name), bytes))
+    yield* Effect.forEach(Object.entries(files), ([name, bytes]) => writeSynced(path.join(fresh, name), bytes)).pipe(
+      Effect.onError(() => Effect.ignore(fs.remove(fresh, { recursive: true, force: true }))),
+    )
     // A directory cannot be renamed onto a full one.
     yield* Effect.gen(function* () {
       yield* fs.remove(old, { recursive: true, force: true })

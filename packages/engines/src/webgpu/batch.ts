@@ -77,13 +77,23 @@ export const unpackField = ({ lengths }: PackedBatch, packed: Float32Array): Rea
   })
 }
 
-/** What is wrong with the shape of a batch, if anything: a message for the caller's defect. */
-export const batchProblem = ({ sequences, fields, weights }: LossBatch): string | undefined => {
-  const lengths = sequences.map(({ tokens, promptLength }) => tokens.length - promptLength)
-  const short = sequences.findIndex(({ promptLength }, i) => promptLength < 1 || lengths[i]! < 1)
+/** What is wrong with sequences for a model with this context, if anything: a message for the caller's defect. */
+export const sequenceProblem = (sequences: ReadonlyArray<TokenSequence>, contextLength: number): string | undefined => {
+  const short = sequences.findIndex(({ promptLength, tokens }) => promptLength < 1 || tokens.length <= promptLength)
   if (short >= 0) return `sequence ${short} needs a prompt and a completion of at least one token each`
+  const long = sequences.findIndex(({ tokens }) => tokens.length > contextLength)
+  if (long >= 0)
+    return `sequence ${long} has ${sequences[long]!.tokens.length} tokens, more than the model's context of ${contextLength}`
+  return undefined
+}
+
+/** What is wrong with the data of a batch, if anything. */
+export const batchProblem = ({ sequences, fields, weights }: LossBatch): string | undefined => {
   for (const [name, values] of Object.entries({ ...fields, weights }))
-    if (values.length !== sequences.length || values.some((value, i) => value.length !== lengths[i]))
+    if (
+      values.length !== sequences.length ||
+      values.some((value, i) => value.length !== sequences[i]!.tokens.length - sequences[i]!.promptLength)
+    )
       return `${name} must have one number for each completion token of each sequence`
   return undefined
 }

@@ -21,7 +21,7 @@ import {
   type Tensor,
 } from "@rlpt/tensor"
 import { Effect } from "effect"
-import { batchProblem, packBatch, packField, unpackField } from "./batch.ts"
+import { batchProblem, packBatch, packField, sequenceProblem, unpackField } from "./batch.ts"
 import { attempt } from "./device.ts"
 import { batchInputs, scoredHidden, withTensors } from "./forward.ts"
 import { exportTrainState, restoreTrainState } from "./train-state.ts"
@@ -56,6 +56,7 @@ export const makeModelEngine = (gpu: Gpu, model: Model, optimizerOptions?: AdamW
 
   /** Runs a forward program over sequences, a bounded number of rows at a time. */
   const forward = async (sequences: ReadonlyArray<TokenSequence>, program: Program<Tensor>) => {
+    refuse(sequenceProblem(sequences, model.config.maxPositionEmbeddings))
     const results: Float32Array[] = []
     for (const part of splitByRows(sequences)) {
       const batch = packBatch(part)
@@ -70,8 +71,7 @@ export const makeModelEngine = (gpu: Gpu, model: Model, optimizerOptions?: AdamW
   }
 
   const accumulate = async (batch: LossBatch, loss: LossProgram): Promise<LossReport> => {
-    const problem = batchProblem(batch)
-    if (problem !== undefined) throw new TypeError(problem)
+    refuse(sequenceProblem(batch.sequences, model.config.maxPositionEmbeddings) ?? batchProblem(batch))
     const packed = packBatch(batch.sequences)
     const perLoss = training.get(loss) ?? new Map<number, TrainingProgram>()
     training.set(loss, perLoss)
@@ -184,6 +184,10 @@ const reductionOf: Readonly<Record<Reduction, (values: Tensor, ignored: Tensor) 
 
 /** Losses are written against the contract's tensor; what this engine hands them, and gets back, are its own. */
 const asTensor = (tensor: TokenTensor): Tensor => tensor as Tensor
+
+const refuse = (problem: string | undefined): void => {
+  if (problem !== undefined) throw new TypeError(problem)
+}
 
 const requireOptimizer = (optimizer: AdamW | undefined): AdamW => {
   if (!optimizer) throw new TypeError("this model was loaded without an optimiser and cannot be trained")

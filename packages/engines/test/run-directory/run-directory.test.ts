@@ -156,14 +156,16 @@ describe("openRun", () => {
             "-e",
             `import { Effect } from "effect"
              import { lockRun } from ${JSON.stringify(source)}
-             const held = Effect.andThen(lockRun(${JSON.stringify(`${outputDir}/mine/lock`)}, "mine"), Effect.never)
-             Effect.runFork(Effect.scoped(held))
-             console.log("held")
+             const told = Effect.sync(() => console.log("held"))
+             const held = Effect.andThen(lockRun(${JSON.stringify(`${outputDir}/mine/lock`)}, "mine"), told)
+             Effect.runFork(Effect.scoped(Effect.andThen(held, Effect.never)))
              setInterval(() => {}, 1000)`,
           ],
           cwd: import.meta.dirname,
           stdout: "pipe",
+          stderr: "ignore",
         })
+        yield* Effect.addFinalizer(() => Effect.sync(() => holder.kill("SIGKILL")))
         yield* Effect.promise(() => holder.stdout.getReader().read())
         const error = yield* Effect.flip(openRun({ outputDir, run: "mine" }))
         expect(error.message).toContain("another process")
@@ -200,6 +202,7 @@ describe("writeModel", () => {
         const error = yield* Effect.flip(run.writeModel({ "no-such-folder/x": Uint8Array.of(2) }))
         expect(error.message).toContain(`cannot write the model to ${run.model}: ENOENT`)
         expect(yield* fs.readDirectory(run.model)).toEqual(["config.json"])
+        expect(yield* fs.exists(`${run.model}.new`)).toBe(false)
       }),
     ),
   )

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest"
-import { batchProblem, bucket, packBatch, packField, unpackField } from "../../src/webgpu/batch.ts"
+import { batchProblem, bucket, packBatch, packField, sequenceProblem, unpackField } from "../../src/webgpu/batch.ts"
 
 const sequence = (promptLength: number, ...tokens: ReadonlyArray<number>) => ({
   tokens: Int32Array.from(tokens),
@@ -57,11 +57,15 @@ describe("packBatch", () => {
   })
 })
 
-test("batchProblem names the sequence or the field that does not fit", () => {
+test("a sequence or a field that does not fit is named", () => {
+  expect(sequenceProblem([sequence(1, 1, 2, 3)], 3)).toBeUndefined()
+  expect(sequenceProblem([sequence(1, 1, 2), sequence(3, 1, 2, 3)], 9)).toContain("sequence 1 needs a prompt")
+  expect(sequenceProblem([sequence(0, 1, 2, 3)], 9)).toContain("sequence 0 needs a prompt")
+  expect(sequenceProblem([sequence(1, 1, 2), sequence(1, 1, 2, 3)], 2)).toBe(
+    "sequence 1 has 3 tokens, more than the model's context of 2",
+  )
   const batch = { sequences: [sequence(1, 1, 2, 3)], fields: {}, weights: [new Float32Array(2)], temperature: 1 }
   expect(batchProblem(batch)).toBeUndefined()
-  expect(batchProblem({ ...batch, sequences: [sequence(3, 1, 2, 3)] })).toContain("sequence 0 needs")
-  expect(batchProblem({ ...batch, sequences: [sequence(0, 1, 2, 3)] })).toContain("sequence 0 needs")
   expect(batchProblem({ ...batch, fields: { advantages: [new Float32Array(1)] } })).toContain("advantages must have")
   expect(batchProblem({ ...batch, weights: [] })).toContain("weights must have")
 })

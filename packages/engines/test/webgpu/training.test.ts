@@ -379,6 +379,14 @@ describe("errors name what is wrong", () => {
     )
   })
 
+  test("the sequence that is longer than the context", async () => {
+    const long = { tokens: new Int32Array(97), promptLength: 90 }
+    const engine = makeModelEngine(gpu, await tinyModel())
+    const error = await run(Effect.flip(engine.logProbs([sequences[0]!, long], 1)))
+    expect(error.message).toBe("log-probabilities: sequence 1 has 97 tokens, more than the model's context of 96")
+    expect(await failure(makeBatch({ sequences: [long] }), surrogate, {})).toContain("sequence 0 has 97 tokens")
+  })
+
   test("a model that is not there to be trained", async () => {
     expect(await failure(makeBatch(), surrogate)).toBe(
       'loss "surrogate": this model was loaded without an optimiser and cannot be trained',
