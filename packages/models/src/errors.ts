@@ -10,6 +10,12 @@ export type ModelFault =
   | "wrong-dtype"
   | "not-finite"
   | "tokenizer"
+  | "not-found"
+  | "unauthorized"
+  | "offline"
+  | "network"
+  | "checksum"
+  | "disk"
 
 /** A model that cannot be loaded or saved. The message names the file, the key or tensor, and what to do. */
 export class ModelError extends Error {

@@ -5,6 +5,19 @@ import { ModelError } from "./errors.ts"
 /** A model held in memory: the files of a Hugging Face directory by name. */
 export type ModelFiles = Readonly<Record<string, Uint8Array>>
 
+/** What `save_pretrained` writes besides weights and `config.json`. */
+export const EXTRA_FILES = [
+  "generation_config.json",
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "tokenizer.model",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "vocab.json",
+  "merges.txt",
+  "chat_template.jinja",
+] as const
+
 /** Bytes of one file, read where they are needed: a shard may be larger than the memory. */
 export interface FileReader {
   readonly size: number

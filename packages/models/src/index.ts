@@ -3,6 +3,8 @@ export { createDecoder, type Decoder, type KvCache, type PackedTokens } from "./
 export { ModelError, type ModelFault } from "./errors.ts"
 export type { DecoderNumber, Head } from "./families/family.ts"
 export type { ModelFiles } from "./files.ts"
+export type { HubOptions, HubProgress } from "./hub/options.ts"
+export { resolveModel } from "./hub/resolve.ts"
 export { loadModel, type LoadOptions, type Model } from "./load.ts"
 export { packSequences, type PackedArrays } from "./packing.ts"
 export {

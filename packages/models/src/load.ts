@@ -4,7 +4,9 @@ import { familyOf, parseConfig, type DecoderConfig } from "./config.ts"
 import { createDecoder, type Decoder } from "./decoder.ts"
 import { ModelError } from "./errors.ts"
 import type { Head } from "./families/family.ts"
-import { readJson, type ModelFiles } from "./files.ts"
+import { EXTRA_FILES, readJson, type ModelFiles } from "./files.ts"
+import type { HubOptions } from "./hub/options.ts"
+import { resolveModel } from "./hub/resolve.ts"
 import { initialValues } from "./initialize.ts"
 import { sizeOf, type Parameters, type ParameterSpec } from "./parameters.ts"
 import { loadTokenizer, type ModelTokenizer } from "./tokenizer/tokenizer.ts"
@@ -15,6 +17,8 @@ export interface LoadOptions {
   readonly head?: Head
   /** Ignores the weights and draws new ones; the directory then needs `config.json` only. */
   readonly fromScratch?: { readonly seed: number }
+  /** Where models of the hub are kept, and how they are reached. */
+  readonly hub?: HubOptions
 }
 
 /** A model on the GPU. */
@@ -32,30 +36,18 @@ export interface Model {
   readonly dispose: () => void
 }
 
-/** What `save_pretrained` writes besides weights and `config.json`. */
-const EXTRA_FILES = [
-  "generation_config.json",
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "tokenizer.model",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "vocab.json",
-  "merges.txt",
-  "chat_template.jinja",
-] as const
-
 /**
  * Loads a model as transformers saves it: `config.json`, `model.safetensors` or its shards (F32, F16 or BF16, widened to
  * f32 on the GPU), and the tokenizer if there is one. Or a GGUF file as llama.cpp writes it, dequantised to f32. One
  * parameter at a time is in the host's memory.
  *
- * @param source a directory, a .gguf file, or the files of either in memory
+ * @param source a directory, a .gguf file, the id of a model on the hub (see {@link resolveModel}), or files in memory
  * @throws ModelError | SafetensorsError naming the file and the key or tensor
  */
 export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: LoadOptions = {}): Promise<Model> => {
-  const { head = "lm", fromScratch } = options
-  const { files, openWeights } = await openCheckpoint(source)
+  const { head = "lm", fromScratch, hub } = options
+  const path = typeof source === "string" ? await resolveModel(source, hub) : source
+  const { files, openWeights } = await openCheckpoint(path)
   const configJson = await readJson(files, "config.json")
   const config = parseConfig(configJson, files.path("config.json"))
   const extraFiles: Record<string, Uint8Array> = {}

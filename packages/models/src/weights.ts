@@ -24,8 +24,8 @@ export interface Weights {
   readonly close: () => Promise<void>
 }
 
-const SINGLE = "model.safetensors"
-const INDEX = "model.safetensors.index.json"
+export const SINGLE = "model.safetensors"
+export const INDEX = "model.safetensors.index.json"
 /** Bytes of one element of the types that weights may have. */
 const FLOATS: Readonly<Partial<Record<SafetensorsDType, number>>> = { F32: 4, F16: 2, BF16: 2 }
 /** Bytes that are read at once; what is converted from them is all that the host holds of a tensor twice. */
@@ -152,12 +152,17 @@ const readIndex = async (source: FileSource): Promise<ReadonlyMap<string, string
     const hint = source.has("pytorch_model.bin") ? "; convert pytorch_model.bin with save_pretrained" : ""
     throw new ModelError("missing-file", source.path(SINGLE), `neither it nor ${INDEX} is there${hint}`)
   }
-  const { weight_map: map } = await readJson(source, INDEX)
+  return shardsOf(await readJson(source, INDEX), source.path(INDEX))
+}
+
+/** File by tensor, from a parsed index. */
+export const shardsOf = (index: unknown, path: string): ReadonlyMap<string, string> => {
+  const map = typeof index === "object" && index !== null && "weight_map" in index ? index.weight_map : undefined
   const entries: ReadonlyArray<[string, unknown]> = typeof map === "object" && map !== null ? Object.entries(map) : []
   // A shard lies beside its index; a name that leads elsewhere is an attack or a mistake.
   const isFileName = (file: unknown): file is string => typeof file === "string" && /^[^/\\]+\.safetensors$/.test(file)
   if (entries.length === 0 || !entries.every(([, file]) => isFileName(file))) {
-    throw new ModelError("invalid-file", source.path(INDEX), `"weight_map" must give a .safetensors file by tensor`)
+    throw new ModelError("invalid-file", path, `"weight_map" must give a .safetensors file by tensor`)
   }
   return new Map(entries as ReadonlyArray<[string, string]>)
 }
