@@ -1,9 +1,10 @@
-import { applyFused } from "../graph/apply.ts"
+import { elementBytes } from "../dtype.ts"
+import { applyFused, applyFusedOne } from "../graph/apply.ts"
 import type { ValueAndGrad } from "../graph/autograd.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
-import { Arena, arenaLayout } from "./arena.ts"
+import { Arena, arenaLayouts, type ArenaLayout } from "./arena.ts"
 
 export interface AdamWOptions {
   /** Learning rate of {@link AdamW.step}; {@link AdamW.update} takes its own. */
@@ -21,9 +22,12 @@ export interface UpdateOptions {
   readonly maxGradNorm?: number
 }
 
-interface Attributes {
+interface Decays {
   readonly beta1: number
   readonly beta2: number
+}
+
+interface Attributes extends Decays {
   readonly eps: number
   readonly weightDecay: number
   /** Elements from the start of the arena that decay. */
@@ -88,56 +92,75 @@ const update: Kernel = {
 }`,
 }
 
-const adamwOp: FusedOp<Attributes> = {
+const betas = ({ beta1, beta2 }: Decays): readonly number[] => [beta1, beta2, 1 - beta1, 1 - beta2]
+
+const advanceOp: FusedOp<Decays> = {
+  name: "adamw: bias corrections",
+  infer: ([corrections]) => [corrections!],
+  inPlace: () => ({ 0: 0 }),
+  lower: (emit, [corrections, norm], _, decays) => emit.launch(advance, [norm!, corrections!], betas(decays), [1]),
+}
+
+const updateOp: FusedOp<Attributes> = {
   name: "adamw",
-  infer: ([param, moment1, moment2, grad, corrections]) => [param!, moment1!, moment2!, grad!, corrections!],
-  inPlace: () => ({ 0: 0, 1: 1, 2: 2, 3: 3, 4: 4 }),
+  infer: ([param, moment1, moment2, grad]) => [param!, moment1!, moment2!, grad!],
+  inPlace: () => ({ 0: 0, 1: 1, 2: 2, 3: 3 }),
   lower: (emit, [param, moment1, moment2, grad, corrections, norm, learningRate], _, attributes) => {
-    const { beta1, beta2, eps, weightDecay, decayed, maxGradNorm } = attributes
-    const betas = [beta1, beta2, 1 - beta1, 1 - beta2]
-    emit.launch(advance, [norm!, corrections!], betas, [1])
+    const { eps, weightDecay, decayed, maxGradNorm } = attributes
     const items = param!.spec.shape[0]! / 4
     emit.launch(
       update,
       [corrections!, norm!, learningRate!, param!, moment1!, moment2!, grad!],
-      [items, decayed, ...betas, eps, weightDecay, maxGradNorm],
+      [items, decayed, ...betas(attributes), eps, weightDecay, maxGradNorm],
       gridFor(items, 64),
     )
   },
 }
 
+/** What one launch updates: a part of the parameters, with their gradients and moments. */
+class Shard {
+  readonly param: Arena
+  readonly grad: Arena
+  readonly moment1: Arena
+  readonly moment2: Arena
+  /** Elements from the start on that decay. */
+  readonly decayed: number
+
+  constructor(layout: ArenaLayout) {
+    this.param = new Arena(layout, "parameters")
+    this.param.adopt()
+    this.grad = new Arena(layout, "gradients")
+    this.moment1 = new Arena(layout, "optimizer")
+    this.moment2 = new Arena(layout, "optimizer")
+    this.decayed = (layout.offsets[layout.params.filter(decays).length] ?? layout.bytes) / elementBytes
+  }
+}
+
+const decays = ({ shape }: Tensor): boolean => shape.length > 1
+
 /**
  * AdamW (I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", 2019), PyTorch's formula, over all
- * parameters at once: they and their gradients and moments lie in one buffer each, and one launch updates them.
+ * parameters at once: they and their gradients and moments lie in one buffer each (or several, of 128 MiB), and one launch
+ * updates them.
  */
 export class AdamW {
   readonly params: readonly Tensor[]
   /** Accumulated gradients, one per parameter; zero after every update. */
   readonly grads: readonly Tensor[]
   readonly #options: Required<AdamWOptions>
-  readonly #param: Arena
-  readonly #grad: Arena
-  readonly #moment1: Arena
-  readonly #moment2: Arena
+  readonly #shards: readonly Shard[]
   readonly #corrections: Tensor
-  readonly #decayed: number
 
-  /** Moves `params` (f32) into one buffer. Create the optimiser before compiling functions that read them. */
+  /** Moves `params` (f32) into its own buffers. Create the optimiser before compiling functions that read them. */
   constructor(params: readonly Tensor[], options: AdamWOptions = {}) {
     this.#options = { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 0, ...options }
     // Matrices first: those are what decays.
-    const ordered = [...params.filter((p) => p.shape.length > 1), ...params.filter((p) => p.shape.length <= 1)]
-    const layout = arenaLayout(ordered)
-    const matrices = params.filter((p) => p.shape.length > 1).length
-    this.#decayed = (layout.offsets[matrices] ?? layout.bytes) / 4
-    this.#param = new Arena(ordered, layout, "parameters")
-    this.#param.adopt(ordered)
-    this.#grad = new Arena(ordered, layout, "gradients")
-    this.#moment1 = new Arena(ordered, layout, "optimizer")
-    this.#moment2 = new Arena(ordered, layout, "optimizer")
+    const ordered = [...params.filter(decays), ...params.filter((param) => !decays(param))]
+    this.#shards = arenaLayouts(ordered).map((layout) => new Shard(layout))
     this.#corrections = params[0]!.gpu.zeros([4], "f32", "optimizer")
     this.params = params
-    this.grads = params.map((param) => this.#grad.views[ordered.indexOf(param)]!)
+    const grads = this.#shards.flatMap(({ grad }) => grad.views)
+    this.grads = params.map((param) => grads[ordered.indexOf(param)]!)
   }
 
   /** Adds gradients, in the order of {@link params}. */
@@ -151,22 +174,16 @@ export class AdamW {
    * parameters and moments stay as they were.
    */
   update({ learningRate, maxGradNorm = 0 }: UpdateOptions): Tensor {
-    const { betas, eps, weightDecay } = this.#options
-    const norm = this.#grad.flat.square().sum().sqrt()
-    const [param] = applyFused(
-      adamwOp,
-      [
-        this.#param.flat,
-        this.#moment1.flat,
-        this.#moment2.flat,
-        this.#grad.flat,
-        this.#corrections,
-        norm,
-        learningRate,
-      ],
-      { beta1: betas[0], beta2: betas[1], eps, weightDecay, decayed: this.#decayed, maxGradNorm },
-    )
-    norm.gpu.effect(param!)
+    const { eps, weightDecay } = this.#options
+    const [beta1, beta2] = this.#options.betas
+    const squares = this.#shards.map(({ grad }) => grad.flat.square().sum())
+    const norm = squares.reduce((total, square) => total.add(square)).sqrt()
+    const corrections = applyFusedOne(advanceOp, [this.#corrections, norm], { beta1, beta2 })
+    for (const { param, moment1, moment2, grad, decayed } of this.#shards) {
+      const inPlace = [param.flat, moment1.flat, moment2.flat, grad.flat]
+      const attributes = { beta1, beta2, eps, weightDecay, decayed, maxGradNorm }
+      norm.gpu.effect(applyFused(updateOp, [...inPlace, corrections, norm, learningRate], attributes)[0]!)
+    }
     return norm
   }
 
@@ -180,11 +197,17 @@ export class AdamW {
 
   /** Everything but the parameters that a resumed run needs: moments and bias corrections, by name. */
   get state(): Readonly<Record<string, Tensor>> {
-    return { moment1: this.#moment1.flat, moment2: this.#moment2.flat, corrections: this.#corrections }
+    const moments = this.#shards.flatMap(({ moment1, moment2 }, i) => {
+      const part = i === 0 ? "" : `.${i}`
+      return [[`moment1${part}`, moment1.flat] as const, [`moment2${part}`, moment2.flat] as const]
+    })
+    return { ...Object.fromEntries(moments), corrections: this.#corrections }
   }
 
+  /** Gives gradients and moments back; the parameters stay. */
   dispose(): void {
-    for (const arena of [this.#grad, this.#moment1, this.#moment2]) arena.flat.dispose()
+    for (const { grad, moment1, moment2 } of this.#shards)
+      for (const arena of [grad, moment1, moment2]) arena.flat.dispose()
     this.#corrections.dispose()
   }
 }

@@ -6,20 +6,28 @@ import { Tensor } from "../graph/tensor.ts"
 /** Bytes at which a region may start: WebGPU's alignment of storage-buffer offsets. */
 const alignment = 256
 
+/** Most bytes of an arena of several tensors: what every WebGPU adapter can bind, so that layouts are the same on all. */
+const largest = 2 ** 27
+
 /** Where each parameter lies in a flat buffer. Gaps between them hold zeros. */
 export interface ArenaLayout {
+  readonly params: readonly Tensor[]
   readonly offsets: readonly number[]
   readonly bytes: number
 }
 
-export const arenaLayout = (params: readonly Tensor[]): ArenaLayout => {
-  let bytes = 0
-  const offsets = params.map((param) => {
-    const offset = bytes
-    bytes += Math.ceil((param.size * elementBytes) / alignment) * alignment
-    return offset
-  })
-  return { offsets, bytes }
+/** Lays `params` out one after another, over as many arenas as it takes to keep each within `limit` bytes. */
+export const arenaLayouts = (params: readonly Tensor[], limit = largest): readonly ArenaLayout[] => {
+  const layouts: { params: Tensor[]; offsets: number[]; bytes: number }[] = []
+  for (const param of params) {
+    const bytes = Math.ceil((param.size * elementBytes) / alignment) * alignment
+    let layout = layouts.at(-1)
+    if (!layout || layout.bytes + bytes > limit) layouts.push((layout = { params: [], offsets: [], bytes: 0 }))
+    layout.params.push(param)
+    layout.offsets.push(layout.bytes)
+    layout.bytes += bytes
+  }
+  return layouts
 }
 
 /** Tensors of many shapes side by side in one buffer, so that one launch can go through all of them. */
@@ -31,12 +39,12 @@ export class Arena {
 
   readonly #layout: ArenaLayout
 
-  /** Zeros in the shapes of `params`. */
-  constructor(params: readonly Tensor[], layout: ArenaLayout, owner: string) {
-    const { gpu } = params[0]!
+  /** Zeros in the shapes of the parameters. */
+  constructor(layout: ArenaLayout, owner: string) {
+    const { gpu } = layout.params[0]!
     this.#layout = layout
     this.flat = gpu.zeros([layout.bytes / elementBytes], "f32", owner)
-    this.views = params.map((param, i) => gpu.wrap(this.#region(layout.offsets[i]!, param.size), param.shape, "f32"))
+    this.views = layout.params.map((param, i) => gpu.wrap(this.#region(layout.offsets[i]!, param.size), param.shape, "f32"))
   }
 
   #region(offset: number, size: number): Storage {
@@ -45,9 +53,10 @@ export class Arena {
     return new Storage(buffer, start + offset, Math.ceil((size * elementBytes) / 16) * 16, undefined, node)
   }
 
-  /** Moves the values of `params` here: they are then views of this arena, and their own memory is given back. */
-  adopt(params: readonly Tensor[]): void {
+  /** Moves the values of the parameters here: they are then views of this arena, and their own memory is given back. */
+  adopt(): void {
     const { gpu } = this.flat
+    const { params, offsets } = this.#layout
     gpu.realize(params)
     const encoder = gpu.device.createCommandEncoder()
     const old = params.map((param, i) => {
@@ -60,7 +69,7 @@ export class Arena {
     gpu.device.queue.submit([encoder.finish()])
     // A region of its own: the view's goes when the arena is forgotten, and parameters outlive their optimiser.
     params.forEach(({ value, size }, i) => {
-      value.node.memory[value.output] = this.#region(this.#layout.offsets[i]!, size)
+      value.node.memory[value.output] = this.#region(offsets[i]!, size)
     })
     for (const storage of old) storage.release()
   }

@@ -1,6 +1,6 @@
 import { bytesOf, computeType, sizeOf } from "../dtype.ts"
 import type { Storage } from "../device/storage.ts"
-import { TensorError } from "../errors.ts"
+import { OutOfMemoryError, TensorError } from "../errors.ts"
 import type { DeviceTraits, Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
 import { Node, specOf, type Spec, type Value } from "../graph/node.ts"
 import { accumulateKernel } from "../kernels/accumulate.ts"
@@ -92,7 +92,15 @@ class Lowering implements Emitter {
   }
 
   launch(kernel: Kernel, operands: readonly Operand[], params: readonly number[], grid: Grid): void {
-    this.#steps.push({ kernel, bindings: operands.map(binding), params, grid })
+    const bindings = operands.map(binding)
+    const limit = this.device.maxBindingSize
+    const large = bindings.find(({ bytes }) => bytes > limit)
+    if (large)
+      throw new OutOfMemoryError(
+        kernel.label ?? kernel.name,
+        `a kernel would have to read or write ${large.bytes} bytes of one tensor, more than the adapter's ${limit}`,
+      )
+    this.#steps.push({ kernel, bindings, params, grid })
   }
 
   scratch(spec: Spec): Operand {

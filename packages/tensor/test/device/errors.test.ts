@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest"
-import { openDevice, ValidationError, type Gpu, type Tensor } from "../../src/index.ts"
+import { openDevice, OutOfMemoryError, ValidationError, type Gpu, type Tensor } from "../../src/index.ts"
 import { applyFusedOne } from "../../src/graph/apply.ts"
 import type { FusedOp } from "../../src/graph/fused-op.ts"
 import { reads, writes } from "../../src/program/kernel.ts"
@@ -32,4 +32,13 @@ describe("a kernel that WGSL refuses", () => {
     expect([...(await gpu.tensor([1]).add(1).data())]).toEqual([2])
     gpu.destroy()
   })
+})
+
+test("a tensor larger than a kernel can reach is refused before anything runs", async () => {
+  const gpu = await openDevice()
+  const rows = gpu.traits.maxBindingSize / 4096 + 1
+  const wide = gpu.tensor([1]).reshape([1, 1]).broadcastTo([rows, 1024])
+  expect(() => gpu.realize([wide])).toThrow(OutOfMemoryError)
+  expect(() => gpu.realize([wide])).toThrow(`more than the adapter's ${gpu.traits.maxBindingSize}`)
+  gpu.destroy()
 })
