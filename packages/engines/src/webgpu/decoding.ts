@@ -53,6 +53,7 @@ export class Decoding {
   readonly #gpu: Gpu
   readonly #model: Model
   readonly #programs = new Map<string, Programs>()
+  readonly #stops = new Map<string, Tensor>()
   #buffers: Buffers | undefined
 
   constructor(gpu: Gpu, model: Model) {
@@ -79,22 +80,11 @@ export class Decoding {
     return this.#collect(buffers, jobs.length)
   }
 
-  dispose(): void {
-    for (const { prefill, decode } of this.#programs.values()) {
-      prefill.dispose()
-      decode.dispose()
-    }
-    this.#programs.clear()
-    if (!this.#buffers) return
-    for (const tensor of [...Object.values(this.#buffers.state), ...this.#buffers.cache]) tensor.dispose()
-    this.#buffers = undefined
-  }
-
   /** Buffers of at least these sizes. New ones make the recorded programs, which read the old, useless. */
   #reserve(promptRows: number, jobs: number, capacity: number): Buffers {
     const held = this.#buffers
     if (held && held.promptRows >= promptRows && held.batch >= jobs && held.capacity === capacity) return held
-    this.dispose()
+    this.#release()
     const gpu = this.#gpu
     const { numHiddenLayers, numKeyValueHeads, headDim } = this.#model.config
     const batch = Math.max(bucket8(jobs), held?.capacity === capacity ? held.batch : 0)
@@ -119,6 +109,18 @@ export class Decoding {
     return this.#buffers
   }
 
+  /** Frees buffers, and the programs recorded over them. */
+  #release(): void {
+    for (const { prefill, decode } of this.#programs.values()) {
+      prefill.dispose()
+      decode.dispose()
+    }
+    this.#programs.clear()
+    if (!this.#buffers) return
+    for (const tensor of [...Object.values(this.#buffers.state), ...this.#buffers.cache]) tensor.dispose()
+    this.#buffers = undefined
+  }
+
   #record(buffers: Buffers, sampling: SamplingParams, stopTokens: ReadonlyArray<number>): Programs {
     const { temperature, topK, topP, minP } = sampling
     const key = JSON.stringify([temperature, topK, topP, minP, stopTokens])
@@ -126,8 +128,7 @@ export class Decoding {
     if (known) return known
     const { decoder, parameters } = this.#model
     const { state, cache } = buffers
-    // An id that no token has stands for "no stop token": a buffer cannot be empty.
-    const stops = this.#gpu.tensor(Int32Array.from(stopTokens.length > 0 ? stopTokens : [-1]), undefined, "decoding")
+    const stops = this.#stopTokens(stopTokens)
     const draw = (hidden: Tensor) => {
       const logits = linear(hidden, decoder.head(parameters))
       const next = sample(logits, state.keys, { temperature, topK, topP, minP })
@@ -144,6 +145,17 @@ export class Decoding {
     }
     this.#programs.set(key, programs)
     return programs
+  }
+
+  /** The same list is uploaded once, whatever else changes between batches. */
+  #stopTokens(list: ReadonlyArray<number>): Tensor {
+    const key = list.join()
+    const known = this.#stops.get(key)
+    if (known) return known
+    // An id that no token has stands for "no stop token": a buffer cannot be empty.
+    const stops = this.#gpu.tensor(Int32Array.from(list.length > 0 ? list : [-1]), undefined, "decoding")
+    this.#stops.set(key, stops)
+    return stops
   }
 
   /** Every completion as it stands before its first token: at the last token of its prompt. */
