@@ -1,9 +1,12 @@
+import { ConfigReader, isObject } from "./config-reader.ts"
 import { ModelError } from "./errors.ts"
 import { families } from "./families/index.ts"
-import type { DecoderNumber, Family } from "./families/family.ts"
+import type { Family } from "./families/family.ts"
+import { defaultContextLength } from "./rope.ts"
+import type { SizeName, Sizes, Structure } from "./structure.ts"
 
-/** A decoder's hyperparameters, by transformers' names in camelCase. */
-export interface DecoderConfig extends Readonly<Record<DecoderNumber, number>> {
+/** A decoder's hyperparameters, by transformers' names in camelCase, and all that the decoder does with them. */
+export interface DecoderConfig extends Sizes, Structure {
   /** Key of `families`: how the checkpoint names things. */
   readonly family: string
   /** The language-model head is the embedding table. */
@@ -12,24 +15,16 @@ export interface DecoderConfig extends Readonly<Record<DecoderNumber, number>> {
   readonly eosTokenIds: ReadonlyArray<number>
 }
 
+export interface ConfigOptions {
+  /**
+   * Longest sequence that the decoder is prepared for. Default: what the model was trained for, which is
+   * `max_position_embeddings`, but `original_max_position_embeddings` for LongRoPE (Phi-3, Phi-4-mini).
+   */
+  readonly contextLength?: number | undefined
+}
+
 /** The family that `config` belongs to. */
 export const familyOf = (config: DecoderConfig): Family => families[config.family]!
-
-type Json = Readonly<Record<string, unknown>>
-
-const isObject = (value: unknown): value is Json => typeof value === "object" && value !== null && !Array.isArray(value)
-
-/** Sizes and counts; the other numbers of a config are positive reals. */
-const INTEGERS: ReadonlySet<DecoderNumber> = new Set<DecoderNumber>([
-  "vocabSize",
-  "hiddenSize",
-  "intermediateSize",
-  "numHiddenLayers",
-  "numAttentionHeads",
-  "numKeyValueHeads",
-  "headDim",
-  "maxPositionEmbeddings",
-])
 
 /**
  * Reads a parsed `config.json` as transformers 4 or 5 writes it.
@@ -37,49 +32,38 @@ const INTEGERS: ReadonlySet<DecoderNumber> = new Set<DecoderNumber>([
  * @param file the name that errors carry
  * @throws ModelError for an unknown architecture, a missing or invalid field, or a variant that is not supported
  */
-export const parseConfig = (json: unknown, file = "config.json"): DecoderConfig => {
+export const parseConfig = (json: unknown, file = "config.json", options: ConfigOptions = {}): DecoderConfig => {
   if (!isObject(json)) throw new ModelError("invalid-file", file, "is not a JSON object")
-  const family = findFamily(json, file)
-  refuseVariants(json, family, file)
-
-  // transformers 5 moved the RoPE base into `rope_parameters`.
-  const rope = isObject(json["rope_parameters"]) ? json["rope_parameters"] : {}
-  const read = (field: DecoderNumber, fallback: number | undefined = family.defaults[field]): number => {
-    const key = family.keys[field]
-    const value = json[key] ?? rope[key] ?? fallback
-    if (value === undefined) throw new ModelError("invalid-file", file, `"${key}" is missing`)
-    const integer = INTEGERS.has(field)
-    if (typeof value !== "number" || !Number.isFinite(value) || value <= 0 || (integer && !Number.isInteger(value))) {
-      const kind = integer ? "a positive integer" : "a positive number"
-      throw new ModelError("invalid-file", file, `"${key}" must be ${kind}, not ${JSON.stringify(value)}`)
-    }
-    return value
+  const config = new ConfigReader(json, file)
+  const family = findFamily(config)
+  for (const [key, allowed] of Object.entries(family.only)) {
+    const values = allowed.map((one) => JSON.stringify(one)).join(" or ")
+    if (!allowed.includes(json[key] ?? allowed[0])) throw config.unsupported(key, values)
   }
-
-  const hiddenSize = read("hiddenSize")
-  const numAttentionHeads = read("numAttentionHeads")
-  const config: DecoderConfig = {
+  const sizes = readSizes(config, family, options)
+  return {
     family: family.modelType,
-    vocabSize: read("vocabSize"),
-    hiddenSize,
-    intermediateSize: read("intermediateSize"),
-    numHiddenLayers: read("numHiddenLayers"),
-    numAttentionHeads,
-    numKeyValueHeads: read("numKeyValueHeads", numAttentionHeads),
-    headDim: read("headDim", hiddenSize / numAttentionHeads),
-    maxPositionEmbeddings: read("maxPositionEmbeddings"),
-    rmsNormEps: read("rmsNormEps"),
-    ropeTheta: read("ropeTheta"),
-    initializerRange: read("initializerRange"),
-    tieWordEmbeddings: readBoolean(json, "tie_word_embeddings", family.tieWordEmbeddings, file),
-    bosTokenId: tokenIds(json, "bos_token_id", family.bosTokenId, file)[0] ?? null,
-    eosTokenIds: tokenIds(json, "eos_token_id", family.eosTokenId, file),
+    ...sizes,
+    ...family.structure(config, sizes),
+    tieWordEmbeddings: config.boolean("tie_word_embeddings", family.tieWordEmbeddings),
+    bosTokenId: config.tokenIds("bos_token_id", family.bosTokenId)[0] ?? null,
+    eosTokenIds: config.tokenIds("eos_token_id", family.eosTokenId),
   }
-  checkHeads(config, family, file)
-  return config
 }
 
-const findFamily = (json: Json, file: string): Family => {
+/**
+ * Token ids under `key`: a number, a list or null, and `fallback` where the key is absent.
+ *
+ * @throws ModelError if it is anything else
+ */
+export const tokenIds = (
+  json: Readonly<Record<string, unknown>>,
+  key: string,
+  fallback: number | null,
+  file: string,
+): ReadonlyArray<number> => new ConfigReader(json, file).tokenIds(key, fallback)
+
+const findFamily = ({ json, file }: ConfigReader): Family => {
   const { architectures, model_type: modelType } = json
   const name: unknown = (Array.isArray(architectures) ? architectures[0] : undefined) ?? modelType
   if (typeof name !== "string") {
@@ -99,55 +83,35 @@ const findFamily = (json: Json, file: string): Family => {
   )
 }
 
-const refuseVariants = (json: Json, family: Family, file: string): void => {
-  for (const [key, allowed] of Object.entries(family.only)) {
-    const value = json[key] ?? allowed[0]
-    if (!allowed.includes(value)) {
-      const values = allowed.map((one) => JSON.stringify(one)).join(" or ")
-      throw new ModelError("unsupported", file, `"${key}": ${JSON.stringify(value)} is not supported, only ${values}`)
-    }
+const readSizes = (config: ConfigReader, { keys, defaults }: Family, { contextLength }: ConfigOptions): Sizes => {
+  const size = (name: SizeName, fallback?: number) => {
+    const usual = defaults[name]
+    return config.integer(keys[name], typeof usual === "function" ? usual(hiddenSize) : (usual ?? fallback))
   }
-  for (const key of ["rope_scaling", "rope_parameters"]) {
-    const scaling = json[key]
-    if (!isObject(scaling)) continue
-    const type = scaling["rope_type"] ?? scaling["type"] ?? "default"
-    if (type !== "default") {
-      throw new ModelError("unsupported", file, `"${key}" of type ${JSON.stringify(type)} is not supported`)
-    }
-  }
-}
-
-const readBoolean = (json: Json, key: string, fallback: boolean, file: string): boolean => {
-  const value = json[key] ?? fallback
-  if (typeof value !== "boolean") {
-    throw new ModelError("invalid-file", file, `"${key}" must be true or false, not ${JSON.stringify(value)}`)
-  }
-  return value
-}
-
-/**
- * Token ids under `key`: a number, a list or null, and `fallback` where the key is absent.
- *
- * @throws ModelError if it is anything else
- */
-export const tokenIds = (json: Json, key: string, fallback: number | null, file: string): ReadonlyArray<number> => {
-  const value = json[key] === undefined ? fallback : json[key]
-  const list: ReadonlyArray<unknown> = value === null ? [] : Array.isArray(value) ? value : [value]
-  if (!list.every((id): id is number => Number.isSafeInteger(id) && (id as number) >= 0)) {
-    throw new ModelError("invalid-file", file, `"${key}" must be token ids, not ${JSON.stringify(value)}`)
-  }
-  return list
-}
-
-const checkHeads = (config: DecoderConfig, { keys }: Family, file: string): void => {
-  const { numAttentionHeads: heads, numKeyValueHeads: kvHeads, headDim } = config
+  const hiddenSize = config.integer(keys.hiddenSize, defaults.hiddenSize)
+  const heads = size("numAttentionHeads")
+  const kvHeads = size("numKeyValueHeads", heads)
+  const headDim = size("headDim", hiddenSize / heads)
   if (heads % kvHeads !== 0) {
     const problem = `"${keys.numAttentionHeads}" (${heads}) is not a multiple of "${keys.numKeyValueHeads}" (${kvHeads})`
-    throw new ModelError("invalid-file", file, problem)
+    throw new ModelError("invalid-file", config.file, problem)
   }
   if (headDim % 4 !== 0) {
     const problem = `"${keys.headDim}" (${headDim}) is not a multiple of 4, the width at which attention reads heads`
-    throw new ModelError("unsupported", file, problem)
+    throw new ModelError("unsupported", config.file, problem)
+  }
+  const maxPositionEmbeddings = size("maxPositionEmbeddings")
+  return {
+    vocabSize: size("vocabSize"),
+    hiddenSize,
+    intermediateSize: size("intermediateSize"),
+    numHiddenLayers: size("numHiddenLayers"),
+    numAttentionHeads: heads,
+    numKeyValueHeads: kvHeads,
+    headDim,
+    maxPositionEmbeddings,
+    contextLength: contextLength ?? defaultContextLength(config, maxPositionEmbeddings),
+    initializerRange: config.number(keys.initializerRange, defaults.initializerRange),
   }
 }
 

@@ -1,4 +1,21 @@
-import { attention, embedding, linear, rmsNorm, rope, ropeTable, swiglu, type Gpu, type Tensor } from "@rlpt/tensor"
+import {
+  attention,
+  embedding,
+  glu,
+  layerNorm,
+  linear,
+  qkNorm,
+  rmsNorm,
+  rope,
+  ropeTable,
+  softCap,
+  splitHeads,
+  tokenLogProbs,
+  type Gpu,
+  type LogProbOptions,
+  type Tensor,
+  type TokenLogProbs,
+} from "@rlpt/tensor"
 import type { DecoderConfig } from "./config.ts"
 import type { Head } from "./families/family.ts"
 import { decoderParameters, type Parameters, type ParameterSpec } from "./parameters.ts"
@@ -11,7 +28,8 @@ export interface PackedTokens {
   readonly positions: Tensor
   /**
    * The keys that each token attends to, i32 [N, 4]: (prefixBase, prefixLength, ownBase, keyCount). Key p, 0 ≤ p <
-   * keyCount, is key-value row prefixBase + p while p < prefixLength and ownBase + p − prefixLength from there on.
+   * keyCount, is key-value row prefixBase + p while p < prefixLength and ownBase + p − prefixLength from there on. A
+   * layer with a sliding window sees the last of them.
    */
   readonly spans: Tensor
 }
@@ -27,7 +45,7 @@ export interface KvCache {
 /** The forward pass of a decoder-only transformer. It owns no weights: they are handed in by name. */
 export interface Decoder {
   readonly config: DecoderConfig
-  /** Which of {@link head} and {@link values} the decoder has. */
+  /** Whether the decoder has {@link logits} or {@link values}. */
   readonly kind: Head
   /** Names and shapes of the parameters that the functions below read. */
   readonly specs: ReadonlyArray<ParameterSpec>
@@ -38,45 +56,98 @@ export interface Decoder {
   readonly hidden: (parameters: Parameters, input: PackedTokens, cache?: KvCache) => Tensor
   /** Weight of the language-model head, f32 [V, D]: the embedding table where the two are tied. */
   readonly head: (parameters: Parameters) => Tensor
+  /** Logits of the next token, f32 [N, V], from hidden states [N, D]. To sample from; `logProbs` never makes them all. */
+  readonly logits: (parameters: Parameters, hidden: Tensor) => Tensor
+  /**
+   * log softmax(logits / temperature) of one target per row, f32 [N], and the entropy, from hidden states [N, D] and
+   * targets i32 [N]: bit for bit what `logProbsOf` makes of {@link logits}, with a gradient.
+   */
+  readonly logProbs: (parameters: Parameters, hidden: Tensor, targets: Tensor, options: LogProbOptions) => TokenLogProbs
   /** The value head's estimates, f32 [N], from hidden states [N, D]. */
   readonly values: (parameters: Parameters, hidden: Tensor) => Tensor
-  /** Frees the RoPE table. */
+  /** Frees the RoPE tables. */
   readonly dispose: () => void
 }
 
 /** The decoder that `config` describes. */
 export const createDecoder = (gpu: Gpu, config: DecoderConfig, kind: Head = "lm"): Decoder => {
-  const { headDim, rmsNormEps, numHiddenLayers } = config
-  const heads = { heads: config.numAttentionHeads, kvHeads: config.numKeyValueHeads, headDim }
-  const table = ropeTable(gpu, { positions: config.maxPositionEmbeddings, headDim, theta: config.ropeTheta })
+  const { feedForward, logitSoftCap } = config
+  const heads = { heads: config.numAttentionHeads, kvHeads: config.numKeyValueHeads, headDim: config.headDim }
+  const tables = Object.fromEntries(
+    Object.entries(config.ropes).map(([name, angles]) => [
+      name,
+      ropeTable(gpu, { positions: config.contextLength, ...angles }),
+    ]),
+  )
+
+  const norm = (parameters: Parameters, name: string, x: Tensor): Tensor => {
+    const weight = get(parameters, `${name}.weight`)
+    return config.norm.kind === "layer"
+      ? layerNorm(x, weight, get(parameters, `${name}.bias`), config.norm.eps)
+      : rmsNorm(x, weight, config.norm.eps, config.norm.offset)
+  }
+
+  const project = (parameters: Parameters, name: string, x: Tensor, bias: boolean, residual?: Tensor): Tensor =>
+    linear(x, get(parameters, `${name}.weight`), {
+      ...(bias && { bias: get(parameters, `${name}.bias`) }),
+      ...(residual && { residual }),
+    })
 
   const hidden: Decoder["hidden"] = (parameters, { tokens, positions, spans }, cache) => {
     let x = embedding(get(parameters, "embed_tokens.weight"), tokens)
-    for (let layer = 0; layer < numHiddenLayers; layer++) {
-      const weight = (name: string) => get(parameters, `layers.${layer}.${name}.weight`)
+    if (config.embeddingScale !== 1) x = x.mul(config.embeddingScale)
+    if (config.learnedPositions) x = x.add(embedding(get(parameters, "embed_positions.weight"), positions))
 
-      const qkv = linear(rmsNorm(x, weight("input_layernorm"), rmsNormEps), weight("self_attn.qkv_proj"))
-      const { q, kv } = rope(qkv, table, positions, {
-        ...heads,
-        ...(cache && { cache: { cache: cache.layers[layer]!, rows: cache.rows } }),
-      })
-      x = linear(attention(q, kv, spans, heads), weight("self_attn.o_proj"), { residual: x })
+    for (const [i, layer] of config.layers.entries()) {
+      const name = (module: string) => `layers.${i}.${module}`
+      /** x + the projection of a part's result, which has a norm of its own in some families. */
+      const join = (part: Tensor, projection: string, bias: boolean, postNorm: string) =>
+        config.postNorms
+          ? x.add(norm(parameters, name(postNorm), project(parameters, name(projection), part, bias)))
+          : project(parameters, name(projection), part, bias, x)
 
-      const gateUp = linear(rmsNorm(x, weight("post_attention_layernorm"), rmsNormEps), weight("mlp.gate_up_proj"))
-      x = linear(swiglu(gateUp), weight("mlp.down_proj"), { residual: x })
+      const before = norm(parameters, name("input_layernorm"), x)
+      let qkv = project(parameters, name("self_attn.qkv_proj"), before, config.attention.bias)
+      if (config.attention.qkNorm && config.norm.kind === "rms") {
+        const weight = (of: string) => get(parameters, name(`self_attn.${of}_norm.weight`))
+        qkv = qkNorm(qkv, weight("q"), weight("k"), { ...heads, ...config.norm })
+      }
+      const split = { ...heads, ...(cache && { cache: { cache: cache.layers[i]!, rows: cache.rows } }) }
+      const { q, kv } =
+        layer.rope === undefined ? splitHeads(qkv, split) : rope(qkv, tables[layer.rope]!, positions, split)
+      const { window, attentionScale: scale } = layer
+      const attended = attention(q, kv, spans, { ...heads, scale, window, softCap: config.attention.softCap })
+      x = join(attended, "self_attn.o_proj", config.attention.outputBias, "post_attention_layernorm")
+
+      const { activation, gated, bias } = feedForward
+      const middle = norm(parameters, name("pre_feedforward_layernorm"), x)
+      const active = gated
+        ? glu(project(parameters, name("mlp.gate_up_proj"), middle, bias), activation)
+        : project(parameters, name("mlp.up_proj"), middle, bias)[activation]()
+      x = join(active, "mlp.down_proj", bias, "post_feedforward_layernorm")
     }
-    return rmsNorm(x, get(parameters, "norm.weight"), rmsNormEps)
+    return norm(parameters, "norm", x)
   }
+
+  const head: Decoder["head"] = (parameters) =>
+    get(parameters, config.tieWordEmbeddings ? "embed_tokens.weight" : "lm_head.weight")
 
   return {
     config,
     kind,
     specs: decoderParameters(config, kind),
     hidden,
-    head: (parameters) => get(parameters, config.tieWordEmbeddings ? "embed_tokens.weight" : "lm_head.weight"),
-    values: (parameters, x) =>
-      linear(x, get(parameters, "value.weight"), { bias: get(parameters, "value.bias") }).reshape([x.shape[0]!]),
-    dispose: () => table.dispose(),
+    head,
+    logits: (parameters, x) => {
+      const logits = linear(x, head(parameters))
+      return logitSoftCap === undefined ? logits : softCap(logits, logitSoftCap)
+    },
+    logProbs: (parameters, x, targets, { temperature }) =>
+      tokenLogProbs(x, head(parameters), targets, { temperature, softCap: logitSoftCap }),
+    values: (parameters, x) => project(parameters, "value", x, true).reshape([x.shape[0]!]),
+    dispose: () => {
+      for (const table of Object.values(tables)) table.dispose()
+    },
   }
 }
 

@@ -1,7 +1,7 @@
-export { parseConfig, type DecoderConfig } from "./config.ts"
+export { parseConfig, type ConfigOptions, type DecoderConfig } from "./config.ts"
 export { createDecoder, type Decoder, type KvCache, type PackedTokens } from "./decoder.ts"
 export { ModelError, type ModelFault } from "./errors.ts"
-export type { DecoderNumber, Head } from "./families/family.ts"
+export type { Head } from "./families/family.ts"
 export type { ModelFiles } from "./files.ts"
 export type { HubOptions, HubProgress } from "./hub/options.ts"
 export { resolveModel } from "./hub/resolve.ts"
@@ -15,7 +15,9 @@ export {
   type Parameters,
   type ParameterSpec,
 } from "./parameters.ts"
+export type { RopeConfig } from "./rope.ts"
 export { exportModel, type ExportOptions } from "./save.ts"
+export type { AttentionConfig, FeedForwardConfig, LayerConfig, NormConfig, Sizes, Structure } from "./structure.ts"
 export { characterTokenizer } from "./tokenizer/character.ts"
 export type { ChatMessage, ChatOptions } from "./tokenizer/chat-template.ts"
 export type { EncodedChat } from "./tokenizer/chat.ts"

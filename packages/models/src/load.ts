@@ -1,18 +1,20 @@
 import type { Gpu, Tensor } from "@rlpt/tensor"
 import { openCheckpoint, type Checkpoint } from "./checkpoint.ts"
-import { familyOf, parseConfig, type DecoderConfig } from "./config.ts"
+import { familyOf, parseConfig, type ConfigOptions, type DecoderConfig } from "./config.ts"
 import { createDecoder, type Decoder } from "./decoder.ts"
 import { ModelError } from "./errors.ts"
 import type { Head } from "./families/family.ts"
 import { EXTRA_FILES, readJson, type ModelFiles } from "./files.ts"
+import { withPrefix } from "./headless.ts"
 import type { HubOptions } from "./hub/options.ts"
 import { resolveModel } from "./hub/resolve.ts"
 import { initialValues } from "./initialize.ts"
-import { sizeOf, type Parameters, type ParameterSpec } from "./parameters.ts"
+import { sizeOf, type ParameterPart, type Parameters, type ParameterSpec } from "./parameters.ts"
 import { loadTokenizer, type ModelTokenizer } from "./tokenizer/tokenizer.ts"
+import { transpose } from "./transpose.ts"
 import type { Weights } from "./weights.ts"
 
-export interface LoadOptions {
+export interface LoadOptions extends ConfigOptions {
   /** `value` makes a critic: the base model with a value head, which starts at zero unless the checkpoint has one. */
   readonly head?: Head
   /** Ignores the weights and draws new ones; the directory then needs `config.json` only. */
@@ -45,11 +47,11 @@ export interface Model {
  * @throws ModelError | SafetensorsError naming the file and the key or tensor
  */
 export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: LoadOptions = {}): Promise<Model> => {
-  const { head = "lm", fromScratch, hub } = options
+  const { head = "lm", fromScratch, contextLength, hub } = options
   const path = typeof source === "string" ? await resolveModel(source, hub) : source
   const { files, openWeights } = await openCheckpoint(path)
   const configJson = await readJson(files, "config.json")
-  const config = parseConfig(configJson, files.path("config.json"))
+  const config = parseConfig(configJson, files.path("config.json"), { contextLength })
   const extraFiles: Record<string, Uint8Array> = {}
   for (const file of EXTRA_FILES) if (files.has(file)) extraFiles[file] = await files.read(file)
   const tokenizer = await loadTokenizer(files, config)
@@ -79,7 +81,7 @@ export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: 
 
 /** Reads each parameter's parts and stacks them. One parameter is in memory at a time. */
 async function* readParameters(openWeights: Checkpoint["openWeights"], config: DecoderConfig, decoder: Decoder) {
-  const weights = await openWeights()
+  const weights = withPrefix(await openWeights(), familyOf(config).prefix)
   try {
     checkNames(weights, config, decoder)
     for (const spec of decoder.specs) {
@@ -93,16 +95,21 @@ async function* readParameters(openWeights: Checkpoint["openWeights"], config: D
 
 const readParameter = async (weights: Weights, spec: ParameterSpec): Promise<Float32Array<ArrayBuffer>> => {
   const [first, ...more] = spec.parts
-  if (more.length === 0 && weights.has(first!.name)) return weights.read(first!)
+  if (more.length === 0 && weights.has(first!.name)) return readPart(weights, first!)
   const values = new Float32Array(sizeOf(spec.shape))
   let offset = 0
   for (const part of spec.parts) {
     if (!weights.has(part.name) && OPTIONAL.has(spec.name)) continue
-    const read = await weights.read(part)
+    const read = await readPart(weights, part)
     values.set(read, offset)
     offset += read.length
   }
   return values
+}
+
+const readPart = async (weights: Weights, part: ParameterPart): Promise<Float32Array<ArrayBuffer>> => {
+  const values = await weights.read(part)
+  return part.transposed ? transpose(values, part.shape[0]!, part.shape[1]!) : values
 }
 
 /** Parameters that may be absent: a base model has no value head yet. */
@@ -110,7 +117,7 @@ const OPTIONAL: ReadonlySet<string> = new Set(["value.weight", "value.bias"])
 
 /** Every tensor has its place and every place its tensor, before the first one is read. */
 const checkNames = (weights: Weights, config: DecoderConfig, { kind, specs }: Decoder): void => {
-  const { tensors, ignoredTensors } = familyOf(config)
+  const { modules, ignoredTensors } = familyOf(config)
   const expected = new Set(specs.flatMap((spec) => spec.parts.map((part) => part.name)))
   const required = specs.flatMap((spec) => (OPTIONAL.has(spec.name) ? [] : spec.parts.map((part) => part.name)))
   const missing = required.filter((name) => !weights.has(name))
@@ -118,7 +125,7 @@ const checkNames = (weights: Weights, config: DecoderConfig, { kind, specs }: De
     throw new ModelError("missing-tensor", weights.listing, `${listed(missing)} missing, which config.json asks for`)
   }
   // A critic is loaded from a base model, and a tied head may be stored twice.
-  const [lmHead] = tensors["lm_head.weight"]
+  const lmHead = `${modules.lm_head[0]}.weight`
   const allowed = (name: string) =>
     expected.has(name) ||
     ignoredTensors.test(name) ||
@@ -132,11 +139,11 @@ const checkNames = (weights: Weights, config: DecoderConfig, { kind, specs }: De
 
 /** A checkpoint with tied embeddings that also stores the head must store the same numbers twice. */
 const checkTiedHead = async (weights: Weights, config: DecoderConfig): Promise<void> => {
-  const { tensors } = familyOf(config)
-  const [name] = tensors["lm_head.weight"]
+  const { modules } = familyOf(config)
+  const name = `${modules.lm_head[0]}.weight`
   if (!config.tieWordEmbeddings || !weights.has(name)) return
   const shape = [config.vocabSize, config.hiddenSize]
-  const [embedding] = tensors["embed_tokens.weight"]
+  const embedding = `${modules.embed_tokens[0]}.weight`
   const table = await weights.read({ name: embedding, shape })
   const head = await weights.read({ name, shape })
   if (head.some((value, i) => value !== table[i])) {

@@ -1,6 +1,6 @@
 import type { Tensor } from "@rlpt/tensor"
 import { familyOf, type DecoderConfig } from "./config.ts"
-import type { Head, TensorNames } from "./families/family.ts"
+import type { Head, ModuleName } from "./families/family.ts"
 
 /** A decoder's parameters by name, in the order of {@link decoderParameters}. */
 export type Parameters = Readonly<Record<string, Tensor>>
@@ -9,6 +9,8 @@ export type Parameters = Readonly<Record<string, Tensor>>
 export interface ParameterPart {
   readonly name: string
   readonly shape: ReadonlyArray<number>
+  /** The checkpoint holds the transpose of the decoder's matrix. */
+  readonly transposed?: true
 }
 
 /** How a parameter starts when a model is trained from scratch. */
@@ -30,52 +32,82 @@ export interface ParameterSpec {
  * a value head (`value.weight` [1, D], `value.bias` [1]) takes the place of the language-model head.
  *
  * From scratch, weights are drawn from N(0, initializerRange²); the two projections of a layer that add to the residual
- * stream are scaled by 1/√(2·layers) as in GPT-2, norms start at one and the value head at zero.
+ * stream are scaled by 1/√(2·layers) as in GPT-2, norms start at one, biases and the value head at zero.
  */
 export const decoderParameters = (config: DecoderConfig, head: Head): ReadonlyArray<ParameterSpec> => {
-  const { tensors } = familyOf(config)
-  const { hiddenSize, intermediateSize, vocabSize, headDim, numHiddenLayers } = config
+  const { hiddenSize, intermediateSize, vocabSize, headDim, numHiddenLayers, norm, attention, feedForward } = config
+  const { modules, transposed, modelType } = familyOf(config)
   const queries = config.numAttentionHeads * headDim
   const keys = config.numKeyValueHeads * headDim
   const normal = { kind: "normal", std: config.initializerRange } as const
   const residual = { kind: "normal", std: config.initializerRange / Math.sqrt(2 * numHiddenLayers) } as const
-  const ones = { kind: "constant", value: 1 } as const
   const zeros = { kind: "constant", value: 0 } as const
+  const one = { kind: "constant", value: norm.kind === "rms" ? 1 - norm.offset : 1 } as const
 
   const specs: ParameterSpec[] = []
-  /** `rows` of each part, and the trailing axis if there is one. */
+  /** Parameter `kind` of a module; `rows` of each part, which may be fused, and the columns if it is a matrix. */
   const add = (
-    template: keyof TensorNames,
+    module: ModuleName,
+    kind: "weight" | "bias",
     rows: ReadonlyArray<number>,
-    columns: ReadonlyArray<number>,
+    columns: number | undefined,
     initializer: Initializer,
     layer = 0,
   ) => {
-    const numbered = (name: string) => name.replace("{layer}", String(layer))
+    const numbered = (name: string) => `${name.replace("{layer}", String(layer))}.${kind}`
+    const names = modules[module]
+    if (names === undefined) throw new TypeError(`the family "${modelType}" does not name the module "${module}"`)
+    const total = rows.reduce((a, b) => a + b)
+    const partRows = names.length === 1 ? [total] : rows
+    const flip = columns !== undefined && transposed.includes(module)
+    const shapeOf = (height: number) => (columns === undefined ? [height] : [height, columns])
     specs.push({
-      name: numbered(template),
-      shape: [rows.reduce((a, b) => a + b), ...columns],
-      parts: tensors[template].map((name, i) => ({ name: numbered(name), shape: [rows[i]!, ...columns] })),
+      name: numbered(module),
+      shape: shapeOf(total),
+      parts: names.map((name, i) => {
+        const shape = shapeOf(partRows[i]!)
+        return { name: numbered(name), ...(flip ? { shape: shape.toReversed(), transposed: true } : { shape }) }
+      }),
       initializer,
     })
   }
+  const linear = (
+    module: ModuleName,
+    rows: ReadonlyArray<number>,
+    columns: number,
+    { bias, initializer = normal, layer }: { bias: boolean; initializer?: Initializer; layer?: number },
+  ) => {
+    add(module, "weight", rows, columns, initializer, layer)
+    if (bias) add(module, "bias", rows, undefined, zeros, layer)
+  }
+  const normed = (module: ModuleName, width: number, layer?: number) => {
+    add(module, "weight", [width], undefined, one, layer)
+    if (norm.kind === "layer") add(module, "bias", [width], undefined, zeros, layer)
+  }
 
-  add("embed_tokens.weight", [vocabSize], [hiddenSize], normal)
+  linear("embed_tokens", [vocabSize], hiddenSize, { bias: false })
+  if (config.learnedPositions) linear("embed_positions", [config.maxPositionEmbeddings], hiddenSize, { bias: false })
   for (let layer = 0; layer < numHiddenLayers; layer++) {
-    add("layers.{layer}.input_layernorm.weight", [hiddenSize], [], ones, layer)
-    add("layers.{layer}.self_attn.qkv_proj.weight", [queries, keys, keys], [hiddenSize], normal, layer)
-    add("layers.{layer}.self_attn.o_proj.weight", [hiddenSize], [queries], residual, layer)
-    add("layers.{layer}.post_attention_layernorm.weight", [hiddenSize], [], ones, layer)
-    add("layers.{layer}.mlp.gate_up_proj.weight", [intermediateSize, intermediateSize], [hiddenSize], normal, layer)
-    add("layers.{layer}.mlp.down_proj.weight", [hiddenSize], [intermediateSize], residual, layer)
+    normed("layers.{layer}.input_layernorm", hiddenSize, layer)
+    linear("layers.{layer}.self_attn.qkv_proj", [queries, keys, keys], hiddenSize, { bias: attention.bias, layer })
+    if (attention.qkNorm) {
+      add("layers.{layer}.self_attn.q_norm", "weight", [headDim], undefined, one, layer)
+      add("layers.{layer}.self_attn.k_norm", "weight", [headDim], undefined, one, layer)
+    }
+    const toResidual = { initializer: residual, layer }
+    linear("layers.{layer}.self_attn.o_proj", [hiddenSize], queries, { bias: attention.outputBias, ...toResidual })
+    if (config.postNorms) normed("layers.{layer}.post_attention_layernorm", hiddenSize, layer)
+    normed("layers.{layer}.pre_feedforward_layernorm", hiddenSize, layer)
+    const { bias, gated } = feedForward
+    if (gated)
+      linear("layers.{layer}.mlp.gate_up_proj", [intermediateSize, intermediateSize], hiddenSize, { bias, layer })
+    else linear("layers.{layer}.mlp.up_proj", [intermediateSize], hiddenSize, { bias, layer })
+    linear("layers.{layer}.mlp.down_proj", [hiddenSize], intermediateSize, { bias, ...toResidual })
+    if (config.postNorms) normed("layers.{layer}.post_feedforward_layernorm", hiddenSize, layer)
   }
-  add("norm.weight", [hiddenSize], [], ones)
-  if (head === "value") {
-    add("value.weight", [1], [hiddenSize], zeros)
-    add("value.bias", [1], [], zeros)
-  } else if (!config.tieWordEmbeddings) {
-    add("lm_head.weight", [vocabSize], [hiddenSize], normal)
-  }
+  normed("norm", hiddenSize)
+  if (head === "value") linear("value", [1], hiddenSize, { bias: true, initializer: zeros })
+  else if (!config.tieWordEmbeddings) linear("lm_head", [vocabSize], hiddenSize, { bias: false })
   return specs
 }
 

@@ -4,6 +4,7 @@ import { ModelError } from "./errors.ts"
 import type { ModelFiles } from "./files.ts"
 import type { Model } from "./load.ts"
 import { sizeOf, type Parameters } from "./parameters.ts"
+import { transpose } from "./transpose.ts"
 
 export interface ExportOptions {
   /** The weights to write, if not the model's own: an average or a best step. */
@@ -26,9 +27,10 @@ export const exportModel = async (model: Model, options: ExportOptions = {}): Pr
   for (const spec of model.decoder.specs) {
     const values = (await parameters[spec.name]!.data()) as Float32Array
     let offset = 0
-    for (const { name, shape } of spec.parts) {
+    for (const { name, shape, transposed } of spec.parts) {
       const size = sizeOf(shape)
-      const part = values.subarray(offset, offset + size)
+      const stored = values.subarray(offset, offset + size)
+      const part = transposed ? transpose(stored, shape[1]!, shape[0]!) : stored
       if (!part.every(Number.isFinite)) {
         throw new ModelError("not-finite", "model.safetensors", `tensor "${name}" holds NaN or infinity; not written`)
       }

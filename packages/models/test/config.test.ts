@@ -1,5 +1,8 @@
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
 import { describe, expect, test } from "vitest"
 import { countParameters, decoderParameters, ModelError, parseConfig } from "../src/index.ts"
+import { fixtures } from "./fixtures.ts"
 
 const llama = {
   architectures: ["LlamaForCausalLM"],
@@ -11,6 +14,10 @@ const llama = {
   num_attention_heads: 8,
   num_key_value_heads: 4,
 }
+
+/** 1 / base^(2i / 8) in f32. */
+const frequencies = (base: number) =>
+  Float32Array.from([0, 1, 2, 3], (i) => 1 / Math.fround(base ** Math.fround((2 * i) / 8)))
 
 describe("parseConfig", () => {
   test("fills in what transformers assumes", () => {
@@ -24,9 +31,21 @@ describe("parseConfig", () => {
       numKeyValueHeads: 4,
       headDim: 8,
       maxPositionEmbeddings: 2048,
-      rmsNormEps: 1e-6,
-      ropeTheta: 10_000,
+      contextLength: 2048,
       initializerRange: 0.02,
+      embeddingScale: 1,
+      learnedPositions: false,
+      norm: { kind: "rms", eps: 1e-6, offset: 0 },
+      postNorms: false,
+      attention: { bias: false, outputBias: false, qkNorm: false, softCap: undefined },
+      feedForward: { activation: "silu", gated: true, bias: false },
+      ropes: { default: { frequencies: frequencies(10_000), scale: 1 } },
+      layers: Array.from({ length: 5 }, () => ({
+        rope: "default",
+        window: undefined,
+        attentionScale: 1 / Math.sqrt(8),
+      })),
+      logitSoftCap: undefined,
       tieWordEmbeddings: false,
       bosTokenId: 1,
       eosTokenIds: [2],
@@ -44,11 +63,20 @@ describe("parseConfig", () => {
       bos_token_id: null,
       eos_token_id: [3, 4],
     }
-    expect(parseConfig(four)).toMatchObject({ ropeTheta: 5e5, headDim: 8, bosTokenId: null, eosTokenIds: [3, 4] })
+    expect(parseConfig(four)).toMatchObject({ headDim: 8, bosTokenId: null, eosTokenIds: [3, 4] })
+    expect(parseConfig(four).ropes["default"]!.frequencies).toEqual(frequencies(5e5))
     const five = { ...llama, rope_parameters: { rope_theta: 7e5, rope_type: "default" }, head_dim: 32 }
-    expect(parseConfig(five)).toMatchObject({ ropeTheta: 7e5, headDim: 32 })
+    expect(parseConfig(five).headDim).toBe(32)
+    expect(parseConfig({ ...five, head_dim: 8 }).ropes["default"]!.frequencies).toEqual(frequencies(7e5))
     const { architectures: _, ...byType } = llama
     expect(parseConfig(byType).family).toBe("llama")
+  })
+
+  test("is prepared for the length that one asks for", () => {
+    expect(parseConfig(llama, "config.json", { contextLength: 100 })).toMatchObject({
+      maxPositionEmbeddings: 2048,
+      contextLength: 100,
+    })
   })
 
   const refused: ReadonlyArray<readonly [string, unknown, RegExp]> = [
@@ -56,8 +84,8 @@ describe("parseConfig", () => {
     ["no architecture", {}, /neither "architectures" nor "model_type"/],
     [
       "unknown architecture",
-      { ...llama, architectures: ["Qwen2ForCausalLM"] },
-      /"Qwen2ForCausalLM" is .*LlamaForCausalLM/,
+      { ...llama, architectures: ["MixtralForCausalLM"] },
+      /"MixtralForCausalLM" is not supported; the nearest that is: MistralForCausalLM \(all: LlamaForCausalLM, /,
     ],
     ["missing size", { ...llama, hidden_size: undefined }, /"hidden_size" is missing/],
     ["wrong type", { ...llama, hidden_size: "64" }, /"hidden_size" must be a positive integer, not "64"/],
@@ -69,10 +97,32 @@ describe("parseConfig", () => {
     ["narrow heads", { ...llama, head_dim: 6 }, /"head_dim" \(6\) is not a multiple of 4/],
     ["tie", { ...llama, tie_word_embeddings: "yes" }, /"tie_word_embeddings" must be true or false/],
     ["eos", { ...llama, eos_token_id: ["</s>"] }, /"eos_token_id" must be token ids/],
-    ["activation", { ...llama, hidden_act: "gelu" }, /"hidden_act": "gelu" is not supported, only "silu"/],
-    ["biases", { ...llama, attention_bias: true }, /"attention_bias": true is not supported/],
-    ["scaled RoPE", { ...llama, rope_scaling: { rope_type: "llama3", factor: 8 } }, /"rope_scaling" of type "llama3"/],
-    ["scaled RoPE, v5", { ...llama, rope_parameters: { rope_type: "yarn" } }, /"rope_parameters" of type "yarn"/],
+    ["activation", { ...llama, hidden_act: "relu" }, /"hidden_act": "relu" is not supported, only "silu", /],
+    ["biases", { ...llama, attention_bias: 1 }, /"attention_bias" must be true or false, not 1/],
+    ["dropout", { ...llama, attention_dropout: 0.1 }, /"attention_dropout": 0.1 is not supported, only 0/],
+    ["RoPE", { ...llama, rope_scaling: { rope_type: "mrope" } }, /"rope_scaling\.rope_type": "mrope" is not supported/],
+    ["RoPE, v5", { ...llama, rope_parameters: { rope_type: "llama3" } }, /"rope_parameters\.factor" is missing/],
+    ["RoPE, no object", { ...llama, rope_scaling: "linear" }, /"rope_scaling" must be an object, not "linear"/],
+    [
+      "wrong factors",
+      { ...llama, rope_scaling: { type: "longrope", short_factor: [1], long_factor: [1] } },
+      /"rope_scaling\.short_factor": \[1\] is not supported, only a list of 4 numbers/,
+    ],
+    [
+      "odd rotary embedding",
+      { ...llama, architectures: ["Phi3ForCausalLM"], partial_rotary_factor: 0.4 },
+      /rotary embedding of 3 dimensions of each head is not supported/,
+    ],
+    [
+      "layers of an unknown type",
+      { ...llama, architectures: ["Qwen3ForCausalLM"], layer_types: ["full_attention", "linear_attention"] },
+      /"layer_types" must be a list with "full_attention" or "sliding_attention" for each of 5 layers/,
+    ],
+    [
+      "attention both ways",
+      { ...llama, architectures: ["Gemma2ForCausalLM"], use_bidirectional_attention: true },
+      /"use_bidirectional_attention": true is not supported, only false/,
+    ],
   ]
   test.each(refused)("refuses by name: %s", (_, json, message) => {
     const parse = () => parseConfig(json, "dir/config.json")
@@ -82,12 +132,56 @@ describe("parseConfig", () => {
   })
 })
 
+interface Hub {
+  readonly config: Readonly<Record<string, unknown>>
+  readonly length: number
+  readonly windows: ReadonlyArray<number | null>
+  readonly ropes: ReadonlyArray<string | null>
+  readonly angles: Readonly<Record<string, { readonly frequencies: ReadonlyArray<number>; readonly scale: number }>>
+}
+const hub = JSON.parse(readFileSync(join(fixtures, "configs.json"), "utf8")) as Readonly<Record<string, Hub>>
+
+describe("a configuration from the hub means what transformers makes of it", () => {
+  test.each(Object.keys(hub))("%s tokens", (name) => {
+    const { config, length, windows, ropes, angles } = hub[name]!
+    const sizes = { vocab_size: 1000, intermediate_size: 1000 }
+    const parsed = parseConfig({ ...sizes, ...config }, name, { contextLength: length })
+    expect(parsed.layers.map(({ window }) => window ?? null)).toEqual(windows)
+    for (const [layer, { rope }] of parsed.layers.entries()) {
+      const expected = ropes[layer]
+      if (rope === undefined || expected == null) {
+        expect(rope ?? null).toBe(expected)
+        continue
+      }
+      const { frequencies, scale } = parsed.ropes[rope]!
+      expect(Math.abs(scale - angles[expected]!.scale)).toBeLessThan(1e-9)
+      expect(frequencies.length).toBe(angles[expected]!.frequencies.length)
+      for (const [i, frequency] of frequencies.entries()) {
+        // PyTorch's pow is right to an ulp or two.
+        expect(Math.abs(frequency / angles[expected]!.frequencies[i]! - 1)).toBeLessThan(5e-7)
+      }
+    }
+  })
+
+  test("LongRoPE keeps to its original length unless one asks for more", () => {
+    const { config } = hub["Phi-4-mini at 4096"]!
+    const parsed = parseConfig({ vocab_size: 1000, intermediate_size: 1000, ...config })
+    expect(parsed).toMatchObject({ maxPositionEmbeddings: 131_072, contextLength: 4096 })
+  })
+})
+
 describe("decoderParameters", () => {
   test("counts what the model has: stories260K is tied, a critic has a value head for its language-model head", () => {
     const tied = parseConfig({ ...llama, tie_word_embeddings: true })
     expect(countParameters(decoderParameters(tied, "lm"))).toBe(260_032)
     expect(countParameters(decoderParameters(parseConfig(llama), "lm"))).toBe(260_032 + 512 * 64)
     expect(countParameters(decoderParameters(parseConfig(llama), "value"))).toBe(260_032 + 65)
+  })
+
+  test("counts GPT-2 by its defaults", () => {
+    const config = parseConfig({ model_type: "gpt2" })
+    expect(config.intermediateSize).toBe(3072)
+    expect(countParameters(decoderParameters(config, "lm"))).toBe(124_439_808)
   })
 
   test("fuses what reads the same input", () => {

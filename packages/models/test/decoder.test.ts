@@ -1,9 +1,10 @@
 import { existsSync } from "node:fs"
 import { join } from "node:path"
-import { openDevice, tokenLogProbs, valueAndGrad, type Gpu } from "@rlpt/tensor"
+import { logProbsOf, openDevice, valueAndGrad, type Gpu } from "@rlpt/tensor"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
-import { loadModel, type KvCache, type Parameters } from "../src/index.ts"
-import { expectedOf, fixtures, maxDifference, pack, sharedModels, upload } from "./fixtures.ts"
+import { loadModel, type KvCache, type Model, type Parameters } from "../src/index.ts"
+import { transpose } from "../src/transpose.ts"
+import { expectedOf, fixtures, maxDifference, models, pack, sharedModels, upload } from "./fixtures.ts"
 
 let gpu: Gpu
 beforeAll(async () => {
@@ -11,52 +12,58 @@ beforeAll(async () => {
 })
 afterAll(() => gpu.destroy())
 
-describe.each(["llama-gqa", "llama-tied-bf16", "llama-sharded-f16"])("%s agrees with transformers", (name) => {
+describe.each(models)("%s agrees with transformers", (name, options) => {
   const { sequences, floats } = expectedOf(name)
+  let model: Model
+  beforeAll(async () => {
+    model = await loadModel(gpu, join(fixtures, name), options)
+  })
+  afterAll(() => model.dispose())
 
-  test("hidden states and logits of packed sequences", async () => {
-    const model = await loadModel(gpu, join(fixtures, name))
-    const hidden = model.decoder.hidden(model.parameters, pack(gpu, sequences))
-    const logits = hidden.matmul(model.decoder.head(model.parameters), { transposeB: true })
-    expect(maxDifference(await hidden.data(), floats("hidden"))).toBeLessThan(1e-4)
+  test("logits of packed sequences", async () => {
+    const { decoder, parameters } = model
+    const logits = decoder.logits(parameters, decoder.hidden(parameters, pack(gpu, sequences)))
     expect(maxDifference(await logits.data(), floats("logits"))).toBeLessThan(1e-4)
-    model.dispose()
   })
 
   test("gradient of every parameter", async () => {
-    const { decoder, parameters, dispose } = await loadModel(gpu, join(fixtures, name))
+    const { decoder, parameters } = model
     const names = Object.keys(parameters)
     const targets = gpu.tensor(Int32Array.from(sequences.flatMap((sequence) => [...sequence.slice(1), 0])))
     const weights = gpu.tensor(floats("weights") as Float32Array<ArrayBuffer>)
     const input = pack(gpu, sequences)
     const { value, grads } = valueAndGrad((...tensors) => {
       const byName: Parameters = Object.fromEntries(names.map((name, i) => [name, tensors[i]!]))
-      const hidden = decoder.hidden(byName, input)
-      return tokenLogProbs(hidden, decoder.head(byName), targets, { temperature: 1 }).logProbs.mul(weights).sum()
+      const { logProbs } = decoder.logProbs(byName, decoder.hidden(byName, input), targets, { temperature: 1 })
+      return logProbs.mul(weights).sum()
     }, Object.values(parameters))
 
-    expect(Math.abs((await value.item()) - floats("loss")[0]!)).toBeLessThan(1e-4)
+    const [loss, ...gradients] = await gpu.readAll([value, ...grads])
+    expect(Math.abs(loss![0]! - floats("loss")[0]!)).toBeLessThan(1e-4)
     for (const [i, { name, parts }] of decoder.specs.entries()) {
-      const gradient = (await grads[i]!.data()) as Float32Array
-      const expected = Float32Array.from(parts.flatMap((part) => [...floats(`grad.${part.name}`)]))
+      const expected = Float32Array.from(
+        parts.flatMap(({ name, shape, transposed }) => {
+          const gradient = floats(`grad.${name}`)
+          return [...(transposed ? transpose(gradient, shape[0]!, shape[1]!) : gradient)]
+        }),
+      )
       const scale = expected.reduce((max, x) => Math.max(max, Math.abs(x)), 0)
-      const relative = maxDifference(gradient, expected) / scale
+      const relative = maxDifference(gradients[i]!, expected) / scale
       expect({ name, isLarge: scale > 0.01, agrees: relative < 1e-3 }).toEqual({ name, isLarge: true, agrees: true })
     }
-    dispose()
   })
 
   test("token by token over a cache it gives the bits of one pass", async () => {
-    const { decoder, parameters, config, dispose } = await loadModel(gpu, join(fixtures, name))
+    const { decoder, parameters, config } = model
     const { hiddenSize: width, numHiddenLayers, numKeyValueHeads, headDim } = config
     const whole = (await decoder.hidden(parameters, pack(gpu, sequences)).data()) as Float32Array
 
-    const capacity = 16
+    const capacity = 24
     const layers = Array.from({ length: numHiddenLayers }, () =>
       gpu.zeros([sequences.length * capacity, 2 * numKeyValueHeads * headDim]),
     )
     const starts = sequences.map((_, i) => sequences.slice(0, i).reduce((sum, { length }) => sum + length, 0))
-    for (let position = 0; position < 12; position++) {
+    for (let position = 0; position < Math.max(...sequences.map(({ length }) => length)); position++) {
       const active = sequences.flatMap(({ length }, i) => (position < length ? [i] : []))
       const input = upload(gpu, {
         tokens: Int32Array.from(active, (i) => sequences[i]![position]!),
@@ -71,7 +78,17 @@ describe.each(["llama-gqa", "llama-tied-bf16", "llama-sharded-f16"])("%s agrees 
         expect(step.slice(row * width, (row + 1) * width)).toEqual(whole.slice(at, at + width))
       }
     }
-    dispose()
+  })
+
+  test("scores what is sampled from its logits with the bits of training", async () => {
+    const { decoder, parameters } = model
+    const hidden = decoder.hidden(parameters, pack(gpu, sequences))
+    const targets = gpu.tensor(Int32Array.from(sequences.flatMap((sequence) => [...sequence.slice(1), 0])))
+    const [sampled, trained] = await gpu.readAll([
+      logProbsOf(decoder.logits(parameters, hidden), targets, { temperature: 0.7 }),
+      decoder.logProbs(parameters, hidden, targets, { temperature: 0.7 }).logProbs,
+    ])
+    expect(sampled).toEqual(trained)
   })
 })
 

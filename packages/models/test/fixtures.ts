@@ -1,10 +1,35 @@
 import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { readSafetensors, safetensorsToFloat32, type Gpu } from "@rlpt/tensor"
-import { packSequences, type ModelFiles, type PackedArrays, type PackedTokens } from "../src/index.ts"
+import {
+  packSequences,
+  type ConfigOptions,
+  type ModelFiles,
+  type PackedArrays,
+  type PackedTokens,
+} from "../src/index.ts"
 
 /** The folder of what `fixtures/make_*.py` wrote. */
 export const fixtures = join(import.meta.dirname, "fixtures")
+
+/** The tiny models that `make_llama.py` and `make_families.py` wrote, and how they are loaded. */
+export const models: ReadonlyArray<readonly [name: string, options: ConfigOptions]> = [
+  ["llama-gqa", {}],
+  ["llama-tied-bf16", {}],
+  ["llama-sharded-f16", {}],
+  ["llama3", {}],
+  ["llama-linear", {}],
+  ["mistral", {}],
+  ["qwen2", {}],
+  ["qwen3", {}],
+  ["gemma2", {}],
+  ["gemma3", {}],
+  ["smollm3", {}],
+  ["phi3", {}],
+  ["phi4-short", {}],
+  ["phi4-long", { contextLength: 32 }],
+  ["gpt2", {}],
+]
 
 /** Models that tests share and the repository does not carry. */
 export const sharedModels = join(import.meta.dirname, "../../../../shared/models")
@@ -13,13 +38,13 @@ export const sharedModels = join(import.meta.dirname, "../../../../shared/models
 export const filesOf = (directory: string): ModelFiles =>
   Object.fromEntries(readdirSync(directory).map((file) => [file, new Uint8Array(readFileSync(join(directory, file)))]))
 
-/** A tiny Llama's files, without what the tests expect of it. */
+/** A tiny model's files, without what the tests expect of it. */
 export const llamaFiles = (name: string): Record<string, Uint8Array> => {
   const { "expected.safetensors": _, ...files } = filesOf(join(fixtures, name))
   return files
 }
 
-/** What PyTorch computed for a tiny Llama. */
+/** What PyTorch computed for a tiny model. */
 export const expectedOf = (name: string) => {
   const { tensors } = readSafetensors(new Uint8Array(readFileSync(join(fixtures, name, "expected.safetensors"))), name)
   const integers = (tensor: string) => new Int32Array(tensors.get(tensor)!.data.slice().buffer)

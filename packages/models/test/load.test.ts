@@ -182,6 +182,26 @@ test("what old checkpoints carry along is accepted: inverse frequencies, and a t
   model.dispose()
 })
 
+test("a GPT-2 as it was published: without its head's prefix, with the causal masks", async () => {
+  const files = llamaFiles("gpt2")
+  const published = withTensors(files, (tensors) => {
+    for (const [name, tensor] of [...tensors]) {
+      tensors.delete(name)
+      tensors.set(name.replace("transformer.", ""), tensor)
+    }
+    tensors.set("h.0.attn.bias", floats([1, 1, 24, 24]))
+    tensors.set("h.1.attn.masked_bias", floats([1]))
+  })
+  const [model, same] = [await loadModel(gpu, published), await loadModel(gpu, files)]
+  for (const [name, tensor] of Object.entries(model.parameters)) {
+    expect(await tensor.data()).toEqual(await same.parameters[name]!.data())
+  }
+  model.dispose()
+  same.dispose()
+  const broken = withTensors(published, (tensors) => tensors.delete("h.1.ln_2.bias"))
+  await expect(loadModel(gpu, broken)).rejects.toThrow(/"transformer\.h\.1\.ln_2\.bias" is missing/)
+})
+
 test("dispose gives all memory back", async () => {
   const before = gpu.memory().inUse
   const model = await loadModel(gpu, gqa)

@@ -1,6 +1,7 @@
 import type { Family } from "./family.ts"
+import { layersOf, readBlocks, readOnlyRope } from "./reading.ts"
 
-/** Llama 1, 2 and everything published as `LlamaForCausalLM` without RoPE scaling. */
+/** Llama 1, 2 and 3.x, SmolLM2, and everything else published as `LlamaForCausalLM`. */
 export const llama: Family = {
   modelType: "llama",
   architectures: { lm: "LlamaForCausalLM", value: "LlamaForTokenClassification" },
@@ -13,34 +14,35 @@ export const llama: Family = {
     numKeyValueHeads: "num_key_value_heads",
     headDim: "head_dim",
     maxPositionEmbeddings: "max_position_embeddings",
-    rmsNormEps: "rms_norm_eps",
-    ropeTheta: "rope_theta",
     initializerRange: "initializer_range",
   },
-  defaults: { maxPositionEmbeddings: 2048, rmsNormEps: 1e-6, ropeTheta: 10_000, initializerRange: 0.02 },
+  defaults: { maxPositionEmbeddings: 2048, initializerRange: 0.02 },
   tieWordEmbeddings: false,
   bosTokenId: 1,
   eosTokenId: 2,
-  only: { hidden_act: ["silu"], attention_bias: [false], mlp_bias: [false], attention_dropout: [0] },
-  tensors: {
-    "embed_tokens.weight": ["model.embed_tokens.weight"],
-    "layers.{layer}.input_layernorm.weight": ["model.layers.{layer}.input_layernorm.weight"],
-    "layers.{layer}.self_attn.qkv_proj.weight": [
-      "model.layers.{layer}.self_attn.q_proj.weight",
-      "model.layers.{layer}.self_attn.k_proj.weight",
-      "model.layers.{layer}.self_attn.v_proj.weight",
+  only: { attention_dropout: [0] },
+  structure: (config, sizes) => ({
+    ...readBlocks(config),
+    ropes: { default: readOnlyRope(config, sizes, 10_000) },
+    layers: layersOf(sizes),
+  }),
+  modules: {
+    embed_tokens: ["model.embed_tokens"],
+    "layers.{layer}.input_layernorm": ["model.layers.{layer}.input_layernorm"],
+    "layers.{layer}.self_attn.qkv_proj": [
+      "model.layers.{layer}.self_attn.q_proj",
+      "model.layers.{layer}.self_attn.k_proj",
+      "model.layers.{layer}.self_attn.v_proj",
     ],
-    "layers.{layer}.self_attn.o_proj.weight": ["model.layers.{layer}.self_attn.o_proj.weight"],
-    "layers.{layer}.post_attention_layernorm.weight": ["model.layers.{layer}.post_attention_layernorm.weight"],
-    "layers.{layer}.mlp.gate_up_proj.weight": [
-      "model.layers.{layer}.mlp.gate_proj.weight",
-      "model.layers.{layer}.mlp.up_proj.weight",
-    ],
-    "layers.{layer}.mlp.down_proj.weight": ["model.layers.{layer}.mlp.down_proj.weight"],
-    "norm.weight": ["model.norm.weight"],
-    "lm_head.weight": ["lm_head.weight"],
-    "value.weight": ["score.weight"],
-    "value.bias": ["score.bias"],
+    "layers.{layer}.self_attn.o_proj": ["model.layers.{layer}.self_attn.o_proj"],
+    "layers.{layer}.pre_feedforward_layernorm": ["model.layers.{layer}.post_attention_layernorm"],
+    "layers.{layer}.mlp.gate_up_proj": ["model.layers.{layer}.mlp.gate_proj", "model.layers.{layer}.mlp.up_proj"],
+    "layers.{layer}.mlp.down_proj": ["model.layers.{layer}.mlp.down_proj"],
+    norm: ["model.norm"],
+    lm_head: ["lm_head"],
+    value: ["score"],
   },
+  transposed: [],
+  prefix: "model.",
   ignoredTensors: /\.rotary_emb\.inv_freq$/,
 }

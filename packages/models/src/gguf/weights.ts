@@ -1,6 +1,7 @@
 import { ModelError } from "../errors.ts"
 import type { FileReader } from "../files.ts"
 import { sizeOf, type ParameterPart } from "../parameters.ts"
+import { transpose } from "../transpose.ts"
 import { checkFinite, checkShape, readBlocks, type Weights } from "../weights.ts"
 import type { Architecture, Conversion, TensorRule } from "./architectures.ts"
 import { blockTypes } from "./blocks.ts"
@@ -98,14 +99,6 @@ const pairsToHalves = (values: Float32Array, rows: number, heads: number): Float
     const within = row % (2 * half)
     const target = row - within + (within >> 1) + (within & 1) * half
     out.set(values.subarray(row * width, (row + 1) * width), target * width)
-  }
-  return out
-}
-
-const transpose = (values: Float32Array, rows: number, columns: number): Float32Array<ArrayBuffer> => {
-  const out = new Float32Array(values.length)
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) out[column * rows + row] = values[row * columns + column]!
   }
   return out
 }

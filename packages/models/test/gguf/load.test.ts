@@ -94,7 +94,7 @@ const file = (changes: ReadonlyArray<Tensor> = [], more: Readonly<Record<string,
 test("a file in memory loads, without a tokenizer if it has none; rows of query heads go back to halves", async () => {
   const model = await loadModel(gpu, { "m.gguf": file() })
   expect(model.tokenizer).toBeUndefined()
-  expect(model.config).toMatchObject({ vocabSize: 5, headDim: 4, rmsNormEps: 1e-6, tieWordEmbeddings: true })
+  expect(model.config).toMatchObject({ vocabSize: 5, headDim: 4, norm: { eps: 1e-6 }, tieWordEmbeddings: true })
   const qkv = await model.parameters["layers.0.self_attn.qkv_proj.weight"]!.data()
   const firstOfRows = Array.from({ length: 16 }, (_, row) => (qkv[row * 8]! - 0.5) / 8)
   // Heads of 4 rows in the order 0, 2, 1, 3; the values' 4 rows as they were.

@@ -11,9 +11,9 @@ export interface AttentionOptions extends HeadShape {
   /** Factor on query · key; default 1/√headDim. */
   readonly scale?: number
   /** Sliding window: a query sees the last so many of its keys, its own included; default all. */
-  readonly window?: number
+  readonly window?: number | undefined
   /** Scores s become softCap · tanh(s / softCap) before the softmax; default off. */
-  readonly softCap?: number
+  readonly softCap?: number | undefined
 }
 
 interface Attributes extends HeadShape {
