@@ -3,7 +3,6 @@ import type { Model } from "@rlpt/models"
 import {
   advanceDecoding,
   embedding,
-  linear,
   logProbsOf,
   sample,
   type Compiled,
@@ -130,7 +129,7 @@ export class Decoding {
     const { state, cache } = buffers
     const stops = this.#stopTokens(stopTokens)
     const draw = (hidden: Tensor) => {
-      const logits = linear(hidden, decoder.head(parameters))
+      const logits = decoder.logits(parameters, hidden)
       const next = sample(logits, state.keys, { temperature, topK, topP, minP })
       const logProbs = logProbsOf(logits, next, { temperature: temperature === 0 ? 1 : temperature })
       advanceDecoding(state, next, logProbs, stops)

@@ -48,7 +48,7 @@ export const policyLayer = (
         Context.add(Tokenizer, tokenizerService(tokenizer)),
         Context.add(PolicyInfo, {
           parameters: countParameters(model.decoder.specs),
-          contextLength: model.config.maxPositionEmbeddings,
+          contextLength: model.config.contextLength,
           model,
         }),
       )

@@ -10,16 +10,7 @@ import {
   type TokenTensor,
 } from "@rlpt/core"
 import { exportModel, ModelError, type Model } from "@rlpt/models"
-import {
-  adamw,
-  grad,
-  tokenLogProbs,
-  type AdamW,
-  type AdamWOptions,
-  type Compiled,
-  type Gpu,
-  type Tensor,
-} from "@rlpt/tensor"
+import { adamw, grad, type AdamW, type AdamWOptions, type Compiled, type Gpu, type Tensor } from "@rlpt/tensor"
 import { Effect } from "effect"
 import { batchProblem, packBatch, packField, sequenceProblem, unpackField } from "./batch.ts"
 import { attempt } from "./device.ts"
@@ -50,13 +41,13 @@ export const makeModelEngine = (gpu: Gpu, model: Model, optimizerOptions?: AdamW
     cached(scoring, temperature, () =>
       gpu.compile((...[tokens, positions, spans, scored, targets]: Inputs) => {
         const hidden = scoredHidden(model, tokens!, positions!, spans!, scored!)
-        return tokenLogProbs(hidden, decoder.head(parameters), targets!, { temperature }).logProbs
+        return decoder.logProbs(parameters, hidden, targets!, { temperature }).logProbs
       }),
     )
 
   /** Runs a forward program over sequences, a bounded number of rows at a time. */
   const forward = async (sequences: ReadonlyArray<TokenSequence>, program: Program<Tensor>) => {
-    refuse(sequenceProblem(sequences, model.config.maxPositionEmbeddings))
+    refuse(sequenceProblem(sequences, model.config.contextLength))
     const results: Float32Array[] = []
     for (const part of splitByRows(sequences)) {
       const batch = packBatch(part)
@@ -71,7 +62,7 @@ export const makeModelEngine = (gpu: Gpu, model: Model, optimizerOptions?: AdamW
   }
 
   const accumulate = async (batch: LossBatch, loss: LossProgram): Promise<LossReport> => {
-    refuse(sequenceProblem(batch.sequences, model.config.maxPositionEmbeddings) ?? batchProblem(batch))
+    refuse(sequenceProblem(batch.sequences, model.config.contextLength) ?? batchProblem(batch))
     const packed = packBatch(batch.sequences)
     const perLoss = training.get(loss) ?? new Map<number, TrainingProgram>()
     training.set(loss, perLoss)
@@ -156,7 +147,7 @@ const trainingProgram = (
     const hidden = scoredHidden(model, tokens!, positions!, spans!, scored!)
     const outputs: Record<string, Tensor> = loss.outputs.includes("values")
       ? { values: decoder.values(parameters, hidden) }
-      : { ...tokenLogProbs(hidden, decoder.head(parameters), targets!, { temperature }) }
+      : { ...decoder.logProbs(parameters, hidden, targets!, { temperature }) }
     const data = Object.fromEntries(loss.fields.map((name, i) => [name, fields[i]!]))
     const { perToken, metrics } = loss.evaluate({ ...outputs, ...data })
 

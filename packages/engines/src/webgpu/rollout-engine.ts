@@ -16,7 +16,7 @@ export const makeRolloutEngine = (
   tokenizer: ModelTokenizer,
   { rolloutBatchSize }: RolloutOptions,
 ): RolloutEngine["Service"] => {
-  const contextLength = model.config.maxPositionEmbeddings
+  const { contextLength } = model.config
   const decoding = new Decoding(gpu, model)
   let policyVersion = 0
 
