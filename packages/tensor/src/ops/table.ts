@@ -1,6 +1,6 @@
 import type { Tensor } from "../graph/tensor.ts"
 import { erf, erfWgsl } from "./erf.ts"
-import { expm1Wgsl, log1pWgsl, powWgsl } from "./special.ts"
+import { expm1Wgsl, log1pWgsl, logWgsl, powWgsl, sineWgsl } from "./special.ts"
 
 /**
  * One element-wise operation: how WGSL and JavaScript compute it, and its gradient. Kernel, autograd and tests follow
@@ -94,7 +94,12 @@ const rows = {
   },
   neg: { wgsl: (a) => `(-${a})`, types: "signed", reference: (a) => -a!, backward: (g) => [g.neg()] },
   exp: { wgsl: (a) => `exp(${a})`, reference: (a) => Math.exp(a!), backward: (g, _, y) => [g.mul(y)] },
-  log: { wgsl: (a) => `log(${a})`, reference: (a) => Math.log(a!), backward: (g, [a]) => [g.div(a!)] },
+  log: {
+    wgsl: (a) => `logarithm(log(${a}), ${a})`,
+    declares: logWgsl,
+    reference: (a) => Math.log(a!),
+    backward: (g, [a]) => [g.div(a!)],
+  },
   sqrt: { wgsl: (a) => `sqrt(${a})`, reference: (a) => Math.sqrt(a!), backward: (g, _, y) => [g.mul(0.5).div(y)] },
   rsqrt: {
     wgsl: (a) => `inverseSqrt(${a})`,
@@ -135,7 +140,8 @@ const rows = {
     backward: (g, _, y) => [g.mul(y.add(1))],
   },
   log2: {
-    wgsl: (a) => `log2(${a})`,
+    wgsl: (a) => `logarithm(log2(${a}), ${a})`,
+    declares: logWgsl,
     reference: (a) => Math.log2(a!),
     backward: (g, [a]) => [g.div(a!).div(Math.LN2)],
   },
@@ -145,10 +151,21 @@ const rows = {
     reference: (a) => Math.log1p(a!),
     backward: (g, [a]) => [g.div(a!.add(1))],
   },
-  sin: { wgsl: (a) => `sin(${a})`, reference: (a) => Math.sin(a!), backward: (g, [a]) => [g.mul(a!.cos())] },
-  cos: { wgsl: (a) => `cos(${a})`, reference: (a) => Math.cos(a!), backward: (g, [a]) => [g.mul(a!.sin()).neg()] },
+  sin: {
+    wgsl: (a) => `sine(${a}, zero)`,
+    declares: sineWgsl,
+    reference: (a) => Math.sin(a!),
+    backward: (g, [a]) => [g.mul(a!.cos())],
+  },
+  cos: {
+    wgsl: (a) => `sine(${a}, one)`,
+    declares: sineWgsl,
+    reference: (a) => Math.cos(a!),
+    backward: (g, [a]) => [g.mul(a!.sin()).neg()],
+  },
   tan: {
-    wgsl: (a) => `tan(${a})`,
+    wgsl: (a) => `(sine(${a}, zero) / sine(${a}, one))`,
+    declares: sineWgsl,
     reference: (a) => Math.tan(a!),
     backward: (g, _, y) => [g.mul(y.square().add(1))],
   },

@@ -130,6 +130,20 @@ describe("element-wise operations", () => {
     expect(await gradients(a.maximum(b))).toEqual([[1, 1, 0], [0, 0, 1]])
   })
 
+  test("sines and cosines keep f32's digits over many turns", async () => {
+    const x = randomArray(4000, 5, -2000, 2000)
+    const [sin, cos] = await gpu.readAll([gpu.tensor(x).sin(), gpu.tensor(x).cos()])
+    expectClose(sin!, Float64Array.from(x, Math.sin), { abs: 4e-7, rel: 0 })
+    expectClose(cos!, Float64Array.from(x, Math.cos), { abs: 4e-7, rel: 0 })
+  })
+
+  test("logarithms end at 0", async () => {
+    const x = gpu.tensor([0, -1, 1, 8, 0.125])
+    const [log, log2] = await gpu.readAll([x.log(), x.log2()])
+    expect([...log!.subarray(0, 3)]).toEqual([Number.NEGATIVE_INFINITY, Number.NaN, 0])
+    expect([...log2!]).toEqual([Number.NEGATIVE_INFINITY, Number.NaN, 0, 3, -3])
+  })
+
   test("saturate where f32 ends", async () => {
     const x = gpu.tensor([-1e4, -100, 100, 1e4])
     const [tanh, sigmoid, silu] = await gpu.readAll([x.tanh(), x.sigmoid(), x.silu()])
