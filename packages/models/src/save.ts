@@ -47,7 +47,27 @@ export const exportModel = async (model: Model, options: ExportOptions = {}): Pr
   }
 }
 
-const json = (value: unknown): Uint8Array => new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`)
+/** Fields that are floats to transformers, which refuses or warns of an integer there: JavaScript writes 30.0 as 30. */
+const FLOATS = [
+  "initializer_range",
+  "final_logit_softcapping",
+  "attn_logit_softcapping",
+  "partial_rotary_factor",
+  "rope_theta",
+  "rope_local_base_freq",
+  "factor",
+  "low_freq_factor",
+  "high_freq_factor",
+  "attention_factor",
+  "beta_fast",
+  "beta_slow",
+  "mscale",
+  "mscale_all_dim",
+]
+const integerForFloat = new RegExp(`^( *"(?:${FLOATS.join("|")})": \\d+)(?=,?$)`, "gm")
+
+const json = (value: unknown): Uint8Array =>
+  new TextEncoder().encode(`${JSON.stringify(value, null, 2).replace(integerForFloat, "$1.0")}\n`)
 
 const configJson = ({ configJson, config, decoder }: Model, dtype: keyof typeof TORCH_DTYPES): unknown => {
   const { kind } = decoder

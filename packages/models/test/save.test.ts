@@ -40,6 +40,15 @@ describe("exportModel", () => {
     again.dispose()
   })
 
+  test("writes floats as floats, which transformers insists on", async () => {
+    const model = await loadModel(gpu, llamaFiles("gemma2"))
+    const text = new TextDecoder().decode((await exportModel(model))["config.json"])
+    expect(text).toMatch(/"final_logit_softcapping": 3\.0,\n/)
+    expect(text).toMatch(/"rope_theta": 100\.0,\n/)
+    expect(text).toMatch(/"query_pre_attn_scalar": 6,\n/)
+    model.dispose()
+  })
+
   test("hands the tokenizer's files through and writes a generation_config.json if there was none", async () => {
     const { "generation_config.json": _, ...files } = llamaFiles("llama-gqa")
     const config = { ...json(files["config.json"]), vocab_size: 400 }
