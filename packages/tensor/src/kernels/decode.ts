@@ -75,7 +75,7 @@ const advanceOp: FusedOp<undefined> = {
   name: "advance decoding",
   infer: ([, , , ...state]) => state,
   inPlace: () => Object.fromEntries(stateNames.map((_, i) => [i, i + 3])),
-  lower: (emit, inputs, _) => {
+  lower: (emit, inputs) => {
     const [batch, capacity] = inputs[3 + stateNames.indexOf("completions")]!.spec.shape as [number, number]
     const stops = inputs[2]!.spec.shape[0]!
     emit.launch(advance, inputs, [batch, capacity, stops], gridFor(batch, 64))

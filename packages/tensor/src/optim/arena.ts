@@ -1,7 +1,7 @@
 import { Storage } from "../device/storage.ts"
 import { elementBytes } from "../dtype.ts"
 import { TensorError } from "../errors.ts"
-import { Tensor } from "../graph/tensor.ts"
+import type { Tensor } from "../graph/tensor.ts"
 
 /** Bytes at which a region may start: WebGPU's alignment of storage-buffer offsets. */
 const alignment = 256

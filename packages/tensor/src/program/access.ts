@@ -1,4 +1,4 @@
-import { sizeOf, type Shape } from "../dtype.ts"
+import type { Shape } from "../dtype.ts"
 import type { Padding, View } from "../graph/node.ts"
 
 /** One axis of an iteration, and how far a step along it moves in the source. */

@@ -1,5 +1,5 @@
 import { computeType, sameShape, sizeOf, type ComputeType } from "../dtype.ts"
-import { Node, specOf, type Value } from "../graph/node.ts"
+import { specOf, type Node, type Value } from "../graph/node.ts"
 import { mapTable } from "../ops/table.ts"
 import { broadcastAccess, padAccess, vectorizable, viewAccess, wholeAccess, type Access } from "./access.ts"
 import { perItem, reads, writes, type Kernel } from "./kernel.ts"

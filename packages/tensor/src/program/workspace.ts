@@ -25,7 +25,7 @@ export class Workspace {
       const held = this.#buffers[slot]
       if (held && held.size >= bytes) return
       // Given back first, and forgotten in case that there is no memory for a larger one.
-      delete this.#buffers[slot]
+      this.#buffers[slot] = undefined
       if (held) this.#pool.release(held, owner)
       this.#buffers[slot] = this.#pool.acquire(bytes, owner)
       this.#version++

@@ -86,7 +86,7 @@ describe("sample", () => {
 
   test("keeps the odds of unlikely tokens", async () => {
     // One token of probability 0.9; a thousand that share the rest.
-    const logits = [Math.log(9000), ...new Array<number>(1000).fill(0)]
+    const logits = [Math.log(9000), ...Array.from({ length: 1000 }, () => 0)]
     const count = 4000
     const tokens = await drawMany(logits, count, 6)
     const rest = tokens.filter((token) => token > 0).length

@@ -214,6 +214,6 @@ describe("fused kernels", () => {
     const inputs = Array.from({ length: 20 }, (_, i) => gpu.full([5], i + 1))
     const product = (tensors: readonly Tensor[]) => tensors.reduce((sum, t, i) => (i % 2 === 0 ? sum.add(t) : sum.sub(t.mul(2))))
     const expected = inputs.reduce((sum, _, i) => (i === 0 ? 1 : i % 2 === 0 ? sum + i + 1 : sum - 2 * (i + 1)), 0)
-    expect([...(await product(inputs).data())]).toEqual(new Array(5).fill(expected))
+    expect([...(await product(inputs).data())]).toEqual(Array.from({ length: 5 }, () => expected))
   })
 })

@@ -1,4 +1,5 @@
 import { expect, test, vi } from "vitest"
+import type * as arena from "../../src/optim/arena.ts"
 import { arenaLayouts } from "../../src/optim/arena.ts"
 import { testDevice } from "../device.ts"
 import { collectGarbage } from "../garbage.ts"
@@ -7,7 +8,7 @@ import { gradients, learningRate, Reference, settings, setUp } from "./adamw-ref
 
 // Buffers of 512 bytes at most, instead of 128 MiB: the five parameters need four.
 vi.mock("../../src/optim/arena.ts", async (original) => {
-  const module = await original<typeof import("../../src/optim/arena.ts")>()
+  const module = await original<typeof arena>()
   return { ...module, arenaLayouts: (params: Parameters<typeof arenaLayouts>[0]) => module.arenaLayouts(params, 512) }
 })
 
