@@ -8,7 +8,10 @@ export interface Dense {
 
 export const sizeOf = (shape: readonly number[]): number => shape.reduce((product, dim) => product * dim, 1)
 
-export const dense = (shape: readonly number[], data: ArrayLike<number>): Dense => ({ shape, data: Float64Array.from(data) })
+export const dense = (shape: readonly number[], data: ArrayLike<number>): Dense => ({
+  shape,
+  data: Float64Array.from(data),
+})
 
 /** Uniform numbers in [0, 1), a function of the seed alone (mulberry32). */
 export const randomNumbers = (seed: number): (() => number) => {

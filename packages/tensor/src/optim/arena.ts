@@ -44,7 +44,9 @@ export class Arena {
     const { gpu } = layout.params[0]!
     this.#layout = layout
     this.flat = gpu.zeros([layout.bytes / elementBytes], "f32", owner)
-    this.views = layout.params.map((param, i) => gpu.wrap(this.#region(layout.offsets[i]!, param.size), param.shape, "f32"))
+    this.views = layout.params.map((param, i) =>
+      gpu.wrap(this.#region(layout.offsets[i]!, param.size), param.shape, "f32"),
+    )
   }
 
   #region(offset: number, size: number): Storage {

@@ -23,7 +23,9 @@ const run = (gpu: Gpu, body: string): Tensor => applyFusedOne(opOf(body), [gpu.t
 describe("a kernel that WGSL refuses", () => {
   test("is a ValidationError that shows the kernel's name, the reason and the code; the device works on", async () => {
     const gpu = await openDevice()
-    const failure = await run(gpu, double.replace("x[i]", "y[i]")).data().catch((error: unknown) => error)
+    const failure = await run(gpu, double.replace("x[i]", "y[i]"))
+      .data()
+      .catch((error: unknown) => error)
     expect(failure).toBeInstanceOf(ValidationError)
     expect((failure as ValidationError).operation).toBe("custom")
     expect((failure as ValidationError).message).toMatch(/unresolved value 'y'/)

@@ -81,13 +81,10 @@ describe("memory", () => {
     const params = [gpu.normal([32, 16], { seed: 1 }), gpu.full([16], 1), gpu.normal([40, 16], { seed: 2 })]
     const optimizer = adamw(params)
     const step = gpu.compile((x: Tensor, targets: Tensor, learningRate: Tensor) => {
-      const { value, grads } = valueAndGrad(
-        (w, norm, head) => {
-          const hidden = rmsNorm(x.matmul(w), norm, 1e-5)
-          return tokenLogProbs(hidden, head, targets, { temperature: 1 }).logProbs.mean().neg()
-        },
-        params,
-      )
+      const { value, grads } = valueAndGrad((w, norm, head) => {
+        const hidden = rmsNorm(x.matmul(w), norm, 1e-5)
+        return tokenLogProbs(hidden, head, targets, { temperature: 1 }).logProbs.mean().neg()
+      }, params)
       optimizer.accumulate(grads)
       return { loss: value, norm: optimizer.update({ learningRate, maxGradNorm: 1 }) }
     })

@@ -14,12 +14,18 @@ describe("grad", () => {
   })
 
   test("is zero for a parameter that plays no part", async () => {
-    expect(await values(grad(x.sum(), [y, x]))).toEqual([[0, 0, 0], [1, 1, 1]])
+    expect(await values(grad(x.sum(), [y, x]))).toEqual([
+      [0, 0, 0],
+      [1, 1, 1],
+    ])
   })
 
   test("goes through a parameter that depends on another", async () => {
     const z = x.mul(2)
-    expect(await values(grad(z.mul(y).sum(), [x, z]))).toEqual([[8, 10, 12], [4, 5, 6]])
+    expect(await values(grad(z.mul(y).sum(), [x, z]))).toEqual([
+      [8, 10, 12],
+      [4, 5, 6],
+    ])
   })
 
   test("goes through a value that was read", async () => {

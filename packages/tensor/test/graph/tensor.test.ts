@@ -51,16 +51,24 @@ describe("changing shape", () => {
     },
   )
 
-  test.each([[[3, 1, 4], [3, 2, 4]], [[1], [5]], [[4], [2, 3, 4]], [[1, 3, 1], [2, 3, 2]]])(
-    "broadcastTo from %j to %j, with gradients",
-    async (from, to) => {
-      await expectDifferentiable(gpu, {
-        params: [param(from, 2)],
-        fn: (x) => x.broadcastTo(to),
-        reference: (x) => map((a) => a, dense(from, x), dense(to, new Float64Array(to.reduce((a, b) => a * b, 1)))).data,
-      })
-    },
-  )
+  test.each([
+    [
+      [3, 1, 4],
+      [3, 2, 4],
+    ],
+    [[1], [5]],
+    [[4], [2, 3, 4]],
+    [
+      [1, 3, 1],
+      [2, 3, 2],
+    ],
+  ])("broadcastTo from %j to %j, with gradients", async (from, to) => {
+    await expectDifferentiable(gpu, {
+      params: [param(from, 2)],
+      fn: (x) => x.broadcastTo(to),
+      reference: (x) => map((a) => a, dense(from, x), dense(to, new Float64Array(to.reduce((a, b) => a * b, 1)))).data,
+    })
+  })
 
   test("reshape keeps the order of elements, and finds a dimension", async () => {
     const x = gpu.tensor([1, 2, 3, 4, 5, 6], [2, 3])

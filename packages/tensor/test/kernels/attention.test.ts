@@ -116,7 +116,12 @@ describe("attention", () => {
     const spans = packed([3, 21, 9])
     const rows = spans.length
     const [q, kv] = [randomArray(rows * qWidth, 9, -2, 2), randomArray(rows * kvWidth, 10, -2, 2)]
-    const all = await attention(gpu.tensor(q, [rows, qWidth]), gpu.tensor(kv, [rows, kvWidth]), spanTensor(spans), shape).data()
+    const all = await attention(
+      gpu.tensor(q, [rows, qWidth]),
+      gpu.tensor(kv, [rows, kvWidth]),
+      spanTensor(spans),
+      shape,
+    ).data()
     const row = 22 // the 20th of the second sequence, keys in rows 3 … 22
     const query = gpu.tensor(q.slice(row * qWidth, (row + 1) * qWidth), [1, qWidth])
     const alone = await attention(query, gpu.tensor(kv, [rows, kvWidth]), spanTensor([spans[row]!]), shape).data()
@@ -170,15 +175,21 @@ describe("attention", () => {
 
   test("names what does not fit", () => {
     const spans = spanTensor(packed([3]))
-    const call = (q: readonly number[], kv: readonly number[], heads = shape) => () =>
-      attention(gpu.zeros(q), gpu.zeros(kv), spans, heads)
+    const call =
+      (q: readonly number[], kv: readonly number[], heads = shape) =>
+      () =>
+        attention(gpu.zeros(q), gpu.zeros(kv), spans, heads)
     expect(call([3, qWidth + 4], [3, kvWidth])).toThrow(ShapeError)
     expect(call([3, qWidth + 4], [3, kvWidth])).toThrow(/attention: q \[3, 36\], kv \[3, 32\] and spans \[3, 4\]/)
     expect(call([3, qWidth], [3, 8])).toThrow(ShapeError)
     expect(call([4, qWidth], [4, kvWidth])).toThrow(ShapeError)
     expect(call([3, 18], [3, 36], { heads: 3, kvHeads: 3, headDim: 6 })).toThrow(/multiple of 4/)
-    expect(() => attention(gpu.zeros([3, qWidth]), gpu.zeros([3, kvWidth]), gpu.zeros([3, 4]), shape)).toThrow(ShapeError)
+    expect(() => attention(gpu.zeros([3, qWidth]), gpu.zeros([3, kvWidth]), gpu.zeros([3, 4]), shape)).toThrow(
+      ShapeError,
+    )
     const q = gpu.zeros([3, qWidth])
-    expect(() => grad(attention(q, gpu.zeros([5, kvWidth]), spans, shape).sum(), [q])).toThrow(/every row brings its own key/)
+    expect(() => grad(attention(q, gpu.zeros([5, kvWidth]), spans, shape).sum(), [q])).toThrow(
+      /every row brings its own key/,
+    )
   })
 })

@@ -46,7 +46,11 @@ describe("advanceDecoding", () => {
     const state = start()
     advanceDecoding(state, integers([99, 98, 99]), gpu.tensor([-1, -2, -3]), integers([98, 99]))
     const { lengths, limits, completions, positions } = await read(state)
-    expect({ lengths, limits, positions }).toEqual({ lengths: [1, 2, 2], limits: [-1, -2, -2], positions: [10, 20, 30] })
+    expect({ lengths, limits, positions }).toEqual({
+      lengths: [1, 2, 2],
+      limits: [-1, -2, -2],
+      positions: [10, 20, 30],
+    })
     expect(completions).toEqual([99, 0, 0, 40, 98, 0, 50, 51, 0])
   })
 
@@ -64,6 +68,8 @@ describe("advanceDecoding", () => {
   })
 
   test("needs integers", () => {
-    expect(() => advanceDecoding(start(), gpu.tensor([1, 2, 3]), gpu.tensor([0, 0, 0]), integers([9]))).toThrow(ShapeError)
+    expect(() => advanceDecoding(start(), gpu.tensor([1, 2, 3]), gpu.tensor([0, 0, 0]), integers([9]))).toThrow(
+      ShapeError,
+    )
   })
 })

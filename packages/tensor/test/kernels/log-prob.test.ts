@@ -68,10 +68,16 @@ describe("tokenLogProbs", () => {
     const width = 4
     const targets = new Int32Array([0, 5])
     const [hidden, head] = [randomArray(2 * width, 4, -50, 50), randomArray(9 * width, 5, -50, 50)]
-    const out = tokenLogProbs(gpu.tensor(hidden, [2, width]), gpu.tensor(head, [9, width]), gpu.tensor(targets), { temperature: 1 })
+    const out = tokenLogProbs(gpu.tensor(hidden, [2, width]), gpu.tensor(head, [9, width]), gpu.tensor(targets), {
+      temperature: 1,
+    })
     const expected = reference(targets, width, 1, "logProbs")(Float64Array.from(hidden), Float64Array.from(head))
     expectClose(await out.logProbs.data(), expected, { abs: 1e-3, rel: 1e-6 })
-    expectClose(await out.entropy.data(), reference(targets, width, 1, "entropy")(Float64Array.from(hidden), Float64Array.from(head)), { abs: 1e-3, rel: 1e-3 })
+    expectClose(
+      await out.entropy.data(),
+      reference(targets, width, 1, "entropy")(Float64Array.from(hidden), Float64Array.from(head)),
+      { abs: 1e-3, rel: 1e-3 },
+    )
   })
 
   // 16 MiB of logits are 64 rows of this vocabulary: 67 rows are two chunks, the second one of three.
@@ -86,8 +92,15 @@ describe("tokenLogProbs", () => {
 
     test("values and gradients are those of the whole matrix", async () => {
       const out = tokenLogProbs(hidden, head, gpu.tensor(targets), { temperature })
-      const loss = out.logProbs.mul(gpu.tensor(weights)).add(out.entropy.mul(gpu.tensor(entropyWeights))).sum()
-      const [logProbs, entropy, dHidden, dHead] = await gpu.readAll([out.logProbs, out.entropy, ...grad(loss, [hidden, head])])
+      const loss = out.logProbs
+        .mul(gpu.tensor(weights))
+        .add(out.entropy.mul(gpu.tensor(entropyWeights)))
+        .sum()
+      const [logProbs, entropy, dHidden, dHead] = await gpu.readAll([
+        out.logProbs,
+        out.entropy,
+        ...grad(loss, [hidden, head]),
+      ])
 
       const [x, w] = [Float64Array.from(hiddenData), Float64Array.from(headData)]
       const expected = { logProbs: new Float64Array(rows), entropy: new Float64Array(rows) }

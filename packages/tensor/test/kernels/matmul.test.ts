@@ -141,8 +141,14 @@ describe("matmul", () => {
     ["tn", { transposeA: true }, [5, 3], [5, 7]],
     ["tt", { transposeA: true, transposeB: true }, [5, 3], [7, 5]],
   ] as const)("%s, with gradients", async (_, options, aShape, bShape) => {
-    const at = (transposed: boolean | undefined, data: Float64Array, rows: number, columns: number, i: number, j: number) =>
-      data[transposed ? j * rows + i : i * columns + j]!
+    const at = (
+      transposed: boolean | undefined,
+      data: Float64Array,
+      rows: number,
+      columns: number,
+      i: number,
+      j: number,
+    ) => data[transposed ? j * rows + i : i * columns + j]!
     await expectDifferentiable(gpu, {
       params: [param(aShape, 6), param(bShape, 7)],
       fn: (a, b) => matmul(a, b, options),

@@ -115,9 +115,9 @@ describe("rope", () => {
   test("into a cache has no gradient", () => {
     const cache = gpu.zeros([8, 2 * kvHeads * headDim])
     const at = { ...shape, cache: { cache, rows: ids } }
-    expect(() =>
-      valueAndGrad((x) => rope(x, table, ids, at).q.sum(), [gpu.zeros([positions.length, width])]),
-    ).toThrow(/rope: has no gradient/)
+    expect(() => valueAndGrad((x) => rope(x, table, ids, at).q.sum(), [gpu.zeros([positions.length, width])])).toThrow(
+      /rope: has no gradient/,
+    )
   })
 
   test.each([

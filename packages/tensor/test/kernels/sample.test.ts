@@ -17,7 +17,10 @@ const draw = async (
   options: Partial<SampleOptions> = {},
 ): Promise<Int32Array> => {
   const rows = keys.length / 4
-  const tensors = [gpu.tensor(Float32Array.from(logits), [rows, logits.length / rows]), gpu.tensor(keys, [rows, 4])] as const
+  const tensors = [
+    gpu.tensor(Float32Array.from(logits), [rows, logits.length / rows]),
+    gpu.tensor(keys, [rows, 4]),
+  ] as const
   return (await sample(...tensors, { ...plain, ...options }).data()) as Int32Array
 }
 
@@ -142,8 +145,17 @@ describe("sample", () => {
 
   test("every word of the key counts", async () => {
     const logits = randomArray(1000, 12, -0.1, 0.1)
-    const keys = [[0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
-    const tokens = await draw(keys.flatMap(() => [...logits]), Uint32Array.from(keys.flat()))
+    const keys = [
+      [0, 0, 0, 0],
+      [1, 0, 0, 0],
+      [0, 1, 0, 0],
+      [0, 0, 1, 0],
+      [0, 0, 0, 1],
+    ]
+    const tokens = await draw(
+      keys.flatMap(() => [...logits]),
+      Uint32Array.from(keys.flat()),
+    )
     expect(new Set(tokens).size).toBe(keys.length)
   })
 

@@ -19,7 +19,10 @@ const axisOf = (shape: readonly number[], choice: number) => Math.floor(choice *
 /** Another shape of the same size. */
 const reshaped = (shape: readonly number[], choice: number): readonly number[] => {
   const size = sizeOf(shape)
-  const rows = pick([1, 2, 3, 4, 6, 12].filter((dim) => size % dim === 0), choice)
+  const rows = pick(
+    [1, 2, 3, 4, 6, 12].filter((dim) => size % dim === 0),
+    choice,
+  )
   return choice < 0.5 ? [rows, size / rows] : [size / rows, 1, rows]
 }
 const rotated = (shape: readonly number[], choice: number): readonly number[] => {
@@ -45,7 +48,11 @@ const ranges = (shape: readonly number[], choice: number): readonly Range[] =>
   })
 const gather = (a: Dense, indices: readonly (readonly number[])[]): Dense => {
   const shape = indices.map(({ length }) => length)
-  const element = (_: unknown, flat: number) => at(a, unravel(shape, flat).map((k, axis) => indices[axis]![k]!))
+  const element = (_: unknown, flat: number) =>
+    at(
+      a,
+      unravel(shape, flat).map((k, axis) => indices[axis]![k]!),
+    )
   return { shape, data: Float64Array.from({ length: sizeOf(shape) }, element) }
 }
 const widths = (shape: readonly number[], choice: number): readonly (readonly [number, number])[] =>
@@ -98,7 +105,9 @@ const operations: readonly Operation[] = [
     arity: 1,
     tensor: (a, _, choice) => (a.size > 300 ? a : a.broadcastTo(widened(a.shape, choice))),
     reference: (a, _, choice) =>
-      a.data.length > 300 ? a : map((x) => x, a, dense(widened(a.shape, choice), new Float64Array(sizeOf(widened(a.shape, choice))))),
+      a.data.length > 300
+        ? a
+        : map((x) => x, a, dense(widened(a.shape, choice), new Float64Array(sizeOf(widened(a.shape, choice))))),
   },
   {
     arity: 1,
@@ -106,7 +115,10 @@ const operations: readonly Operation[] = [
     reference: (a, _, choice) => {
       if (a.shape.length === 0) return a
       const axis = axisOf(a.shape, choice)
-      return map((x) => x / a.shape[axis]!, fold(a, axis, 0, (s, x) => s + x))
+      return map(
+        (x) => x / a.shape[axis]!,
+        fold(a, axis, 0, (s, x) => s + x),
+      )
     },
   },
   {
@@ -192,8 +204,23 @@ describe("fused kernels", () => {
   test("a chain is one launch, whatever is shared or repeated in it", () => {
     const [x, row, column] = [gpu.zeros([6, 8]), gpu.zeros([8]), gpu.zeros([6, 1])]
     expect(launches((x) => x.mul(2).exp().add(1).log(), x)).toBe(1)
-    expect(launches((x, row, column) => { const y = x.sub(row).exp(); return y.mul(y).div(column.add(1)) }, x, row, column)).toBe(2)
-    expect(launches((x) => { const y = x.tanh(); return y.mul(y).add(y) }, x)).toBe(1)
+    expect(
+      launches(
+        (x, row, column) => {
+          const y = x.sub(row).exp()
+          return y.mul(y).div(column.add(1))
+        },
+        x,
+        row,
+        column,
+      ),
+    ).toBe(2)
+    expect(
+      launches((x) => {
+        const y = x.tanh()
+        return y.mul(y).add(y)
+      }, x),
+    ).toBe(1)
     expect(launches((x) => x.mul(2).reshape([48]).add(1).reshape([4, 12]), x)).toBe(1)
   })
 
@@ -206,13 +233,24 @@ describe("fused kernels", () => {
 
   test("a value with users in two kernels is computed once", () => {
     const x = gpu.zeros([6, 8])
-    expect(launches((x) => { const y = x.exp(); return [y.sum(0), y.sum(1)] }, x)).toBe(3)
-    expect(launches((x) => { const y = x.exp(); return [y, y.add(1)] }, x)).toBe(2)
+    expect(
+      launches((x) => {
+        const y = x.exp()
+        return [y.sum(0), y.sum(1)]
+      }, x),
+    ).toBe(3)
+    expect(
+      launches((x) => {
+        const y = x.exp()
+        return [y, y.add(1)]
+      }, x),
+    ).toBe(2)
   })
 
   test("more inputs than a launch may bind are spread over several", async () => {
     const inputs = Array.from({ length: 20 }, (_, i) => gpu.full([5], i + 1))
-    const product = (tensors: readonly Tensor[]) => tensors.reduce((sum, t, i) => (i % 2 === 0 ? sum.add(t) : sum.sub(t.mul(2))))
+    const product = (tensors: readonly Tensor[]) =>
+      tensors.reduce((sum, t, i) => (i % 2 === 0 ? sum.add(t) : sum.sub(t.mul(2))))
     const expected = inputs.reduce((sum, _, i) => (i === 0 ? 1 : i % 2 === 0 ? sum + i + 1 : sum - 2 * (i + 1)), 0)
     expect([...(await product(inputs).data())]).toEqual(Array.from({ length: 5 }, () => expected))
   })

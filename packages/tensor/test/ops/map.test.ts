@@ -11,15 +11,42 @@ type Range = readonly [low: number, high: number]
 
 /** Operands for which an operation is defined and smooth, for each row of the table. */
 const domains: Readonly<Record<MapName, readonly Range[]>> = {
-  add: [[-2, 2], [-2, 2]],
-  sub: [[-2, 2], [-2, 2]],
-  mul: [[-2, 2], [-2, 2]],
-  div: [[-2, 2], [0.5, 2]],
-  remainder: [[-2, 2], [0.6, 2]],
-  minimum: [[-2, 2], [-2, 2]],
-  maximum: [[-2, 2], [-2, 2]],
-  pow: [[0.2, 3], [-2, 2]],
-  atan2: [[-2, 2], [0.3, 2]],
+  add: [
+    [-2, 2],
+    [-2, 2],
+  ],
+  sub: [
+    [-2, 2],
+    [-2, 2],
+  ],
+  mul: [
+    [-2, 2],
+    [-2, 2],
+  ],
+  div: [
+    [-2, 2],
+    [0.5, 2],
+  ],
+  remainder: [
+    [-2, 2],
+    [0.6, 2],
+  ],
+  minimum: [
+    [-2, 2],
+    [-2, 2],
+  ],
+  maximum: [
+    [-2, 2],
+    [-2, 2],
+  ],
+  pow: [
+    [0.2, 3],
+    [-2, 2],
+  ],
+  atan2: [
+    [-2, 2],
+    [0.3, 2],
+  ],
   neg: [[-2, 2]],
   exp: [[-4, 4]],
   log: [[0.1, 4]],
@@ -44,28 +71,60 @@ const domains: Readonly<Record<MapName, readonly Range[]>> = {
   sigmoid: [[-6, 6]],
   silu: [[-6, 6]],
   relu: [[-2, 2]],
-  leakyRelu: [[-2, 2], [0.1, 0.3]],
-  elu: [[-3, 3], [0.5, 2]],
+  leakyRelu: [
+    [-2, 2],
+    [0.1, 0.3],
+  ],
+  elu: [
+    [-3, 3],
+    [0.5, 2],
+  ],
   softplus: [[-6, 6]],
   erf: [[-4, 4]],
   gelu: [[-6, 6]],
   geluTanh: [[-6, 6]],
-  greater: [[-2, 2], [-2, 2]],
-  less: [[-2, 2], [-2, 2]],
-  greaterEqual: [[-2, 2], [-2, 2]],
-  lessEqual: [[-2, 2], [-2, 2]],
-  equal: [[-2, 2], [-2, 2]],
-  notEqual: [[-2, 2], [-2, 2]],
+  greater: [
+    [-2, 2],
+    [-2, 2],
+  ],
+  less: [
+    [-2, 2],
+    [-2, 2],
+  ],
+  greaterEqual: [
+    [-2, 2],
+    [-2, 2],
+  ],
+  lessEqual: [
+    [-2, 2],
+    [-2, 2],
+  ],
+  equal: [
+    [-2, 2],
+    [-2, 2],
+  ],
+  notEqual: [
+    [-2, 2],
+    [-2, 2],
+  ],
   isNaN: [[-2, 2]],
   isFinite: [[-2, 2]],
-  where: [[-1, 1], [-2, 2], [-2, 2]],
+  where: [
+    [-1, 1],
+    [-2, 2],
+    [-2, 2],
+  ],
   stopGradient: [[-2, 2]],
 }
 
 /** Shapes of up to three operands: read as vec4 throughout, and element by element. */
 const shapes = {
   vec4: [[2, 3, 4], [3, 1], [4]],
-  scalar: [[5, 1], [1, 3], [5, 3]],
+  scalar: [
+    [5, 1],
+    [1, 3],
+    [5, 3],
+  ],
 } as const
 
 const apply = (name: MapName, [first, ...rest]: readonly Tensor[]): Tensor =>
@@ -97,15 +156,30 @@ describe.each(Object.keys(mapTable) as MapName[])("%s", (name) => {
 describe("element-wise operations", () => {
   test.each([
     [[7], [7]],
-    [[2, 3, 5], [3, 1]],
-    [[4, 1, 8], [3, 1]],
-    [[1, 4], [5, 4]],
-    [[2, 1, 3, 1], [1, 5, 1, 4]],
+    [
+      [2, 3, 5],
+      [3, 1],
+    ],
+    [
+      [4, 1, 8],
+      [3, 1],
+    ],
+    [
+      [1, 4],
+      [5, 4],
+    ],
+    [
+      [2, 1, 3, 1],
+      [1, 5, 1, 4],
+    ],
     [[3, 8], []],
     [[1, 1], [1]],
     [[], []],
     [[0], [1]],
-    [[3, 0], [3, 1]],
+    [
+      [3, 0],
+      [3, 1],
+    ],
   ])("broadcast %j with %j", async (a, b) => {
     const [x, y] = [randomArray(sizeOf(a), 1), randomArray(sizeOf(b), 2)]
     const expected = map((p, q) => p - q, dense(a, x), dense(b, y))
@@ -126,8 +200,14 @@ describe("element-wise operations", () => {
   test("on a tie, minimum and maximum give the whole gradient to the first operand", async () => {
     const [a, b] = [gpu.tensor([1, 1, 1]), gpu.tensor([1, 0, 2])]
     const gradients = async (value: Tensor) => (await gpu.readAll(grad(value.sum(), [a, b]))).map((g) => [...g])
-    expect(await gradients(a.minimum(b))).toEqual([[1, 0, 1], [0, 1, 0]])
-    expect(await gradients(a.maximum(b))).toEqual([[1, 1, 0], [0, 0, 1]])
+    expect(await gradients(a.minimum(b))).toEqual([
+      [1, 0, 1],
+      [0, 1, 0],
+    ])
+    expect(await gradients(a.maximum(b))).toEqual([
+      [1, 1, 0],
+      [0, 0, 1],
+    ])
   })
 
   test("sines and cosines keep f32's digits over many turns", async () => {

@@ -15,9 +15,7 @@ type Fold = keyof typeof folds
 
 const reference = (name: Fold, shape: readonly number[], data: ArrayLike<number>, axis?: number) => {
   const [start, fn] = folds[name]
-  return axis === undefined
-    ? fold(dense([data.length], data), 0, start, fn)
-    : fold(dense(shape, data), axis, start, fn)
+  return axis === undefined ? fold(dense([data.length], data), 0, start, fn) : fold(dense(shape, data), axis, start, fn)
 }
 
 describe.each(["sum", "max", "min"] as const)("%s", (name) => {
@@ -57,7 +55,12 @@ describe.each(["sum", "max", "min"] as const)("%s", (name) => {
       params: [param([5, 8], 2), param([5, 1], 3)],
       fn: (x, shift) => x.sub(shift).tanh()[name](1),
       reference: (x, shift) =>
-        reference(name, [5, 8], x.map((value, i) => Math.tanh(value - shift[Math.floor(i / 8)]!)), 1).data,
+        reference(
+          name,
+          [5, 8],
+          x.map((value, i) => Math.tanh(value - shift[Math.floor(i / 8)]!)),
+          1,
+        ).data,
     })
   })
 
@@ -84,8 +87,18 @@ test("mean divides by the number of elements", async () => {
 
 test.each(["max", "min"] as const)("equals share the gradient of %s", async (name) => {
   const sign = name === "max" ? 1 : -1
-  const x = gpu.tensor([1, 3, 3, 0, 2, 2, 2, 2].map((value) => sign * value), [2, 4])
-  const [gradient] = await gpu.readAll(grad(x[name](1).mul(gpu.tensor([6, 8])).sum(), [x]))
+  const x = gpu.tensor(
+    [1, 3, 3, 0, 2, 2, 2, 2].map((value) => sign * value),
+    [2, 4],
+  )
+  const [gradient] = await gpu.readAll(
+    grad(
+      x[name](1)
+        .mul(gpu.tensor([6, 8]))
+        .sum(),
+      [x],
+    ),
+  )
   expect([...gradient!]).toEqual([0, 3, 3, 0, 2, 2, 2, 2])
 })
 
@@ -98,7 +111,15 @@ test("nothing sums to zero", async () => {
   expect(await values(gpu.zeros([3, 0]).sum(1))).toEqual({ shape: [3], values: [0, 0, 0] })
   expect(await values(gpu.zeros([0, 3]).sum(0))).toEqual({ shape: [3], values: [0, 0, 0] })
   expect(await values(gpu.zeros([0, 3]).sum(1))).toEqual({ shape: [0], values: [] })
-  expect(await values(gpu.zeros([0, 3]).add(gpu.tensor([1, 2, 3])).transpose().reshape([-1]))).toEqual({ shape: [0], values: [] })
+  expect(
+    await values(
+      gpu
+        .zeros([0, 3])
+        .add(gpu.tensor([1, 2, 3]))
+        .transpose()
+        .reshape([-1]),
+    ),
+  ).toEqual({ shape: [0], values: [] })
   const [gradient] = grad(empty.exp().sum(), [empty])
   expect(await values(gradient!)).toEqual({ shape: [0], values: [] })
 })

@@ -7,7 +7,8 @@ const sizes = [15, 7, 132, 1, 64]
 
 export const initial = () => sizes.map((size, i) => randomArray(size, 20 + i))
 /** Gradients of step `t`; every third is large enough to be clipped. */
-export const gradients = (t: number) => sizes.map((size, i) => randomArray(size, 1000 * t + i, -1, t % 3 === 0 ? 40 : 1))
+export const gradients = (t: number) =>
+  sizes.map((size, i) => randomArray(size, 1000 * t + i, -1, t % 3 === 0 ? 40 : 1))
 
 interface Settings extends Required<Omit<AdamWOptions, "lr">> {
   readonly maxGradNorm: number

@@ -26,7 +26,12 @@ describe("adamw", () => {
     optimizer.accumulate(tensors(a))
     optimizer.accumulate(tensors(b))
     const sums = await gpu.readAll(optimizer.grads)
-    sums.forEach((sum, i) => expectSameBits(sum, a[i]!.map((x, k) => Math.fround(x + b[i]![k]!))))
+    sums.forEach((sum, i) =>
+      expectSameBits(
+        sum,
+        a[i]!.map((x, k) => Math.fround(x + b[i]![k]!)),
+      ),
+    )
     const norm = optimizer.update({ learningRate: gpu.tensor([0.1]) })
     const total = sums.reduce((s, g) => s + Array.from(g).reduce((t, x) => t + x * x, 0), 0)
     expectClose([await norm.item()], [Math.sqrt(total)])
@@ -57,8 +62,7 @@ describe("adamw", () => {
     }
     await copy(first.params, second.params)
     await copy(Object.values(first.optimizer.state), Object.values(second.optimizer.state))
-    for (let t = 4; t <= 6; t++)
-      for (const { run } of [first, second]) await run(t, learningRate(t))
+    for (let t = 4; t <= 6; t++) for (const { run } of [first, second]) await run(t, learningRate(t))
     const [a, b] = [await gpu.readAll(first.params), await gpu.readAll(second.params)]
     a.forEach((value, i) => expectSameBits(b[i]!, value, `parameter ${i}`))
   })
@@ -68,7 +72,8 @@ describe("adamw", () => {
     const w = gpu.tensor([0.5, -0.5, 1, 2], [2, 2])
     const optimizer = adamw([w], { lr: 0.1 })
     const losses: number[] = []
-    for (let i = 0; i < 3; i++) losses.push(await optimizer.step(valueAndGrad((w) => x.matmul(w).square().mean(), [w])).item())
+    for (let i = 0; i < 3; i++)
+      losses.push(await optimizer.step(valueAndGrad((w) => x.matmul(w).square().mean(), [w])).item())
     expect(losses[0]).toBeCloseTo((2.5 ** 2 + 3.5 ** 2 + 5.5 ** 2 + 6.5 ** 2) / 4, 4)
     expect(losses[1]).toBeLessThan(losses[0]!)
     expect(losses[2]).toBeLessThan(losses[1]!)

@@ -18,7 +18,13 @@ import { expectClose, expectSameBits, randomArray } from "../reference.ts"
 const gpu = await testDevice()
 
 const random = (shape: readonly number[], seed: number): Tensor =>
-  gpu.tensor(randomArray(shape.reduce((a, b) => a * b, 1), seed), shape)
+  gpu.tensor(
+    randomArray(
+      shape.reduce((a, b) => a * b, 1),
+      seed,
+    ),
+    shape,
+  )
 
 /** `size` elements of `whole` from `start` on, as an optimiser's buffer holds its parameters. */
 const part = (whole: Tensor, start: number, size: number): Tensor => {
@@ -29,7 +35,10 @@ const part = (whole: Tensor, start: number, size: number): Tensor => {
 describe("a compiled function", () => {
   const [w1, w2, norm] = [random([24, 12], 1), random([5, 12], 2), random([12], 3)]
   const loss = (x: Tensor, target: Tensor) =>
-    linear(swiglu(linear(rmsNorm(x, norm, 1e-5), w1)), w2).sub(target).square().mean()
+    linear(swiglu(linear(rmsNorm(x, norm, 1e-5), w1)), w2)
+      .sub(target)
+      .square()
+      .mean()
 
   test("gives the bits of running it directly, at every shape", async () => {
     const step = gpu.compile((x: Tensor, target: Tensor) => {
@@ -51,7 +60,10 @@ describe("a compiled function", () => {
     const list = gpu.compile((x: Tensor) => [x.add(1), x.mul(3)])(x)
     const record = gpu.compile((x: Tensor) => ({ sum: x.sum(), same: x }))(x)
     expect([...(await one.data())]).toEqual([2, 3])
-    expect(await Promise.all(list.map(async (t) => [...(await t.data())]))).toEqual([[2, 3], [3, 6]])
+    expect(await Promise.all(list.map(async (t) => [...(await t.data())]))).toEqual([
+      [2, 3],
+      [3, 6],
+    ])
     expect(Object.keys(record)).toEqual(["sum", "same"])
     expect(await record.sum.item()).toBe(3)
     expect([...(await record.same.data())]).toEqual([1, 2])
@@ -81,7 +93,10 @@ describe("a compiled function", () => {
     const pick = gpu.compile((ids: Tensor) => embedding(table, ids))
     const rows = await table.data()
     const picked = await pick(gpu.tensor(new Int32Array([5, 0, 5]))).data()
-    expectSameBits(picked, [5, 0, 5].flatMap((id) => [...rows.subarray(3 * id, 3 * id + 3)]))
+    expectSameBits(
+      picked,
+      [5, 0, 5].flatMap((id) => [...rows.subarray(3 * id, 3 * id + 3)]),
+    )
   })
 
   test("keeps the memory that was made while it was traced", async () => {
@@ -110,7 +125,11 @@ describe("a compiled function", () => {
     known(x).dispose()
     expect(() => gpu.compile((y: Tensor) => known(y))(x)).toThrow(/compile/)
     expect(() => gpu.compile(() => known(x))()).toThrow(TensorError)
-    await expect(gpu.compile(() => ({ x }))().x.data()).resolves.toEqual(new Float32Array([1]))
+    await expect(
+      gpu
+        .compile(() => ({ x }))()
+        .x.data(),
+    ).resolves.toEqual(new Float32Array([1]))
     expect(() => gpu.compile((y: Tensor) => (gpu.realize([y.add(1)]), y))(x)).toThrow(/not known yet/)
     // A trace that failed leaves the device as it was.
     expect(await known(x).item()).toBe(2)
@@ -118,7 +137,9 @@ describe("a compiled function", () => {
 
   test("explains itself", () => {
     const x = random([4, 12], 6)
-    const { launches, kernels, workspaceBytes } = gpu.compile((x: Tensor) => rmsNorm(x.add(1), norm, 1e-5).sum(1)).explain(x)
+    const { launches, kernels, workspaceBytes } = gpu
+      .compile((x: Tensor) => rmsNorm(x.add(1), norm, 1e-5).sum(1))
+      .explain(x)
     expect(launches).toBe(3)
     expect(kernels).toHaveLength(3)
     expect(kernels).toContain("rmsNorm")
@@ -173,7 +194,11 @@ describe("accumulate", () => {
     const expected = await grad(embedding(table, ids).mul(g).sum(), [table])[0]!.data()
     const step = gpu.compile(() => (gpu.accumulate(total, grad(embedding(table, ids).mul(g).sum(), [table])[0]!), {}))
     step()
-    expectClose(await total.data(), before.map((value, i) => value + expected[i]!), { abs: 1e-6, rel: 1e-6 })
+    expectClose(
+      await total.data(),
+      before.map((value, i) => value + expected[i]!),
+      { abs: 1e-6, rel: 1e-6 },
+    )
   })
 
   test("of a product with a residual is not merged", async () => {
@@ -198,7 +223,9 @@ describe("accumulate", () => {
   })
 
   test("refuses another shape or integers", () => {
-    expect(() => gpu.accumulate(gpu.zeros([3]), gpu.zeros([4]))).toThrow(/accumulate: f32 \[4\] does not add to f32 \[3\]/)
+    expect(() => gpu.accumulate(gpu.zeros([3]), gpu.zeros([4]))).toThrow(
+      /accumulate: f32 \[4\] does not add to f32 \[3\]/,
+    )
     expect(() => gpu.accumulate(gpu.zeros([3], "i32"), gpu.zeros([3], "i32"))).toThrow(ShapeError)
   })
 })
@@ -268,5 +295,8 @@ test("a tensor that was read is computed once, also one output of several", asyn
   expectSameBits(await y.data(), before)
   const reshaped = y.add(1).reshape([4, 3])
   const values = await reshaped.data()
-  expectClose(await reshaped.transpose().mul(2).reshape([12]).data(), [0, 1, 2].flatMap((j) => [0, 1, 2, 3].map((i) => 2 * values[3 * i + j]!)))
+  expectClose(
+    await reshaped.transpose().mul(2).reshape([12]).data(),
+    [0, 1, 2].flatMap((j) => [0, 1, 2, 3].map((i) => 2 * values[3 * i + j]!)),
+  )
 })
