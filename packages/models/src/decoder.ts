@@ -71,7 +71,7 @@ export interface Decoder {
 
 /** The decoder that `config` describes. */
 export const createDecoder = (gpu: Gpu, config: DecoderConfig, kind: Head = "lm"): Decoder => {
-  const { feedForward, logitSoftCap } = config
+  const { logitSoftCap } = config
   const heads = { heads: config.numAttentionHeads, kvHeads: config.numKeyValueHeads, headDim: config.headDim }
   const tables = Object.fromEntries(
     Object.entries(config.ropes).map(([name, angles]) => [
@@ -80,53 +80,55 @@ export const createDecoder = (gpu: Gpu, config: DecoderConfig, kind: Head = "lm"
     ]),
   )
 
-  const norm = (parameters: Parameters, name: string, x: Tensor): Tensor => {
-    const weight = get(parameters, `${name}.weight`)
-    return config.norm.kind === "layer"
-      ? layerNorm(x, weight, get(parameters, `${name}.bias`), config.norm.eps)
-      : rmsNorm(x, weight, config.norm.eps, config.norm.offset)
+  /** Norms and projections by the name of their parameters. */
+  const modulesOf = (parameters: Parameters) => {
+    const norm = (name: string, x: Tensor): Tensor => {
+      const weight = get(parameters, `${name}.weight`)
+      return config.norm.kind === "layer"
+        ? layerNorm(x, weight, get(parameters, `${name}.bias`), config.norm.eps)
+        : rmsNorm(x, weight, config.norm.eps, config.norm.offset)
+    }
+    const project = (name: string, x: Tensor, hasBias: boolean, residual?: Tensor): Tensor =>
+      linear(x, get(parameters, `${name}.weight`), {
+        ...(hasBias && { bias: get(parameters, `${name}.bias`) }),
+        ...(residual && { residual }),
+      })
+    /** x + the projection of what a part of a layer made of it, in some families through a norm of its own. */
+    const join = (x: Tensor, part: Tensor, projection: string, hasBias: boolean, postNorm: string): Tensor =>
+      config.postNorms
+        ? x.add(norm(postNorm, project(projection, part, hasBias)))
+        : project(projection, part, hasBias, x)
+    return { norm, project, join }
   }
 
-  const project = (parameters: Parameters, name: string, x: Tensor, bias: boolean, residual?: Tensor): Tensor =>
-    linear(x, get(parameters, `${name}.weight`), {
-      ...(bias && { bias: get(parameters, `${name}.bias`) }),
-      ...(residual && { residual }),
-    })
-
   const hidden: Decoder["hidden"] = (parameters, { tokens, positions, spans }, cache) => {
+    const { norm, project, join } = modulesOf(parameters)
     let x = embedding(get(parameters, "embed_tokens.weight"), tokens)
     if (config.embeddingScale !== 1) x = x.mul(config.embeddingScale)
     if (config.learnedPositions) x = x.add(embedding(get(parameters, "embed_positions.weight"), positions))
 
-    for (const [i, layer] of config.layers.entries()) {
-      const name = (module: string) => `layers.${i}.${module}`
-      /** x + the projection of a part's result, which has a norm of its own in some families. */
-      const join = (part: Tensor, projection: string, bias: boolean, postNorm: string) =>
-        config.postNorms
-          ? x.add(norm(parameters, name(postNorm), project(parameters, name(projection), part, bias)))
-          : project(parameters, name(projection), part, bias, x)
+    for (const [i, { rope: angles, window, attentionScale: scale }] of config.layers.entries()) {
+      const at = `layers.${i}`
 
-      const before = norm(parameters, name("input_layernorm"), x)
-      let qkv = project(parameters, name("self_attn.qkv_proj"), before, config.attention.bias)
-      if (config.attention.qkNorm && config.norm.kind === "rms") {
-        const weight = (of: string) => get(parameters, name(`self_attn.${of}_norm.weight`))
-        qkv = qkNorm(qkv, weight("q"), weight("k"), { ...heads, ...config.norm })
+      const { bias, outputBias, qkNorm: headNorm, softCap } = config.attention
+      let qkv = project(`${at}.self_attn.qkv_proj`, norm(`${at}.input_layernorm`, x), bias)
+      if (headNorm !== undefined) {
+        const weight = (of: "q" | "k") => get(parameters, `${at}.self_attn.${of}_norm.weight`)
+        qkv = qkNorm(qkv, weight("q"), weight("k"), { ...heads, ...headNorm })
       }
       const split = { ...heads, ...(cache && { cache: { cache: cache.layers[i]!, rows: cache.rows } }) }
-      const { q, kv } =
-        layer.rope === undefined ? splitHeads(qkv, split) : rope(qkv, tables[layer.rope]!, positions, split)
-      const { window, attentionScale: scale } = layer
-      const attended = attention(q, kv, spans, { ...heads, scale, window, softCap: config.attention.softCap })
-      x = join(attended, "self_attn.o_proj", config.attention.outputBias, "post_attention_layernorm")
+      const { q, kv } = angles === undefined ? splitHeads(qkv, split) : rope(qkv, tables[angles]!, positions, split)
+      const attended = attention(q, kv, spans, { ...heads, scale, window, softCap })
+      x = join(x, attended, `${at}.self_attn.o_proj`, outputBias, `${at}.post_attention_layernorm`)
 
-      const { activation, gated, bias } = feedForward
-      const middle = norm(parameters, name("pre_feedforward_layernorm"), x)
+      const { activation, gated, bias: mlpBias } = config.feedForward
+      const normed = norm(`${at}.pre_feedforward_layernorm`, x)
       const active = gated
-        ? glu(project(parameters, name("mlp.gate_up_proj"), middle, bias), activation)
-        : project(parameters, name("mlp.up_proj"), middle, bias)[activation]()
-      x = join(active, "mlp.down_proj", bias, "post_feedforward_layernorm")
+        ? glu(project(`${at}.mlp.gate_up_proj`, normed, mlpBias), activation)
+        : project(`${at}.mlp.up_proj`, normed, mlpBias)[activation]()
+      x = join(x, active, `${at}.mlp.down_proj`, mlpBias, `${at}.post_feedforward_layernorm`)
     }
-    return norm(parameters, "norm", x)
+    return norm("norm", x)
   }
 
   const head: Decoder["head"] = (parameters) =>
@@ -144,7 +146,7 @@ export const createDecoder = (gpu: Gpu, config: DecoderConfig, kind: Head = "lm"
     },
     logProbs: (parameters, x, targets, { temperature }) =>
       tokenLogProbs(x, head(parameters), targets, { temperature, softCap: logitSoftCap }),
-    values: (parameters, x) => project(parameters, "value", x, true).reshape([x.shape[0]!]),
+    values: (parameters, x) => modulesOf(parameters).project("value", x, true).reshape([x.shape[0]!]),
     dispose: () => {
       for (const table of Object.values(tables)) table.dispose()
     },

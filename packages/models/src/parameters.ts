@@ -90,9 +90,10 @@ export const decoderParameters = (config: DecoderConfig, head: Head): ReadonlyAr
   for (let layer = 0; layer < numHiddenLayers; layer++) {
     normed("layers.{layer}.input_layernorm", hiddenSize, layer)
     linear("layers.{layer}.self_attn.qkv_proj", [queries, keys, keys], hiddenSize, { bias: attention.bias, layer })
-    if (attention.qkNorm) {
-      add("layers.{layer}.self_attn.q_norm", "weight", [headDim], undefined, one, layer)
-      add("layers.{layer}.self_attn.k_norm", "weight", [headDim], undefined, one, layer)
+    if (attention.qkNorm !== undefined) {
+      const unit = { kind: "constant", value: 1 - attention.qkNorm.offset } as const
+      add("layers.{layer}.self_attn.q_norm", "weight", [headDim], undefined, unit, layer)
+      add("layers.{layer}.self_attn.k_norm", "weight", [headDim], undefined, unit, layer)
     }
     const toResidual = { initializer: residual, layer }
     linear("layers.{layer}.self_attn.o_proj", [hiddenSize], queries, { bias: attention.outputBias, ...toResidual })

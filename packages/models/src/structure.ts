@@ -49,7 +49,7 @@ export interface AttentionConfig {
   /** The projection of the result has one. */
   readonly outputBias: boolean
   /** Each query head and each key head goes through an RMS norm before it is turned. */
-  readonly qkNorm: boolean
+  readonly qkNorm: { readonly eps: number; readonly offset: number } | undefined
   /** Scores s become cap · tanh(s / cap). */
   readonly softCap: number | undefined
 }

@@ -37,7 +37,7 @@ describe("parseConfig", () => {
       learnedPositions: false,
       norm: { kind: "rms", eps: 1e-6, offset: 0 },
       postNorms: false,
-      attention: { bias: false, outputBias: false, qkNorm: false, softCap: undefined },
+      attention: { bias: false, outputBias: false, qkNorm: undefined, softCap: undefined },
       feedForward: { activation: "silu", gated: true, bias: false },
       ropes: { default: { frequencies: frequencies(10_000), scale: 1 } },
       layers: Array.from({ length: 5 }, () => ({

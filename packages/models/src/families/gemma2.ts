@@ -2,13 +2,13 @@ import type { ConfigReader } from "../config-reader.ts"
 import type { Sizes } from "../structure.ts"
 import type { Family } from "./family.ts"
 import { llama } from "./llama.ts"
-import { layersOf, readActivation, readBlocks, readOnlyRope, readSliding } from "./reading.ts"
+import { layersOf, readActivation, readBlocks, readEps, readOnlyRope, readSliding } from "./reading.ts"
 
 /** What a layer of Gemma 2 does, and of Gemma 3 but for its attention. */
 export const readGemmaBlocks = (config: ConfigReader, { hiddenSize }: Sizes): ReturnType<typeof readBlocks> => ({
   ...readBlocks(config),
   embeddingScale: Math.sqrt(hiddenSize),
-  norm: { kind: "rms", eps: config.number("rms_norm_eps", 1e-6), offset: 1 },
+  norm: { kind: "rms", eps: readEps(config), offset: 1 },
   postNorms: true,
   feedForward: {
     activation: readActivation(config, "hidden_activation", "gelu_pytorch_tanh"),

@@ -2,7 +2,7 @@ import { readRope } from "../rope.ts"
 import type { Family } from "./family.ts"
 import { gemma2, readAttentionScale, readGemmaBlocks } from "./gemma2.ts"
 import { qwen3 } from "./qwen3.ts"
-import { layersOf, readSliding } from "./reading.ts"
+import { layersOf, readEps, readSliding } from "./reading.ts"
 
 /**
  * The text model of Gemma 3: as Gemma 2, with norms of query and key heads in place of the caps, and one global layer
@@ -28,7 +28,7 @@ export const gemma3: Family = {
     const attentionScale = readAttentionScale(config)
     return {
       ...blocks,
-      attention: { ...blocks.attention, qkNorm: true },
+      attention: { ...blocks.attention, qkNorm: { eps: readEps(config), offset: 1 } },
       ropes: {
         local: readRope(config, local, shape, config.number("rope_local_base_freq", 10_000)),
         global: readRope(config, global, shape, config.number("rope_theta", 1_000_000)),

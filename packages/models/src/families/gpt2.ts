@@ -37,7 +37,7 @@ export const gpt2: Family = {
       learnedPositions: true,
       norm: { kind: "layer", eps: config.number("layer_norm_epsilon", 1e-5) },
       postNorms: false,
-      attention: { bias: true, outputBias: true, qkNorm: false, softCap: undefined },
+      attention: { bias: true, outputBias: true, qkNorm: undefined, softCap: undefined },
       feedForward: {
         activation: readActivation(config, "activation_function", "gelu_new"),
         gated: false,

@@ -1,7 +1,7 @@
 import { ropeParameters } from "../rope.ts"
 import type { Family } from "./family.ts"
 import { llama } from "./llama.ts"
-import { layersOf, readBlocks, readOnlyRope } from "./reading.ts"
+import { layersOf, readBlocks, readEps, readOnlyRope } from "./reading.ts"
 
 /** Phi-3, Phi-3.5 and Phi-4-mini: fused projections, a rotary embedding of part of each head, LongRoPE. */
 export const phi3: Family = {
@@ -18,7 +18,7 @@ export const phi3: Family = {
     const rotaryDim = Math.floor(sizes.headDim * part)
     return {
       ...readBlocks(config),
-      norm: { kind: "rms", eps: config.number("rms_norm_eps", 1e-5), offset: 0 },
+      norm: { kind: "rms", eps: readEps(config, 1e-5), offset: 0 },
       ropes: { default: readOnlyRope(config, sizes, 10_000, rotaryDim) },
       layers: layersOf(sizes, () => ({ window })),
     }

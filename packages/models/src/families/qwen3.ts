@@ -1,7 +1,7 @@
 import type { Family } from "./family.ts"
 import { llama } from "./llama.ts"
 import { qwen2 } from "./qwen2.ts"
-import { readBlocks } from "./reading.ts"
+import { readBlocks, readEps } from "./reading.ts"
 
 /** Qwen 3: each query and key head has a norm, in place of Qwen 2's biases. */
 export const qwen3: Family = {
@@ -11,7 +11,7 @@ export const qwen3: Family = {
   defaults: { ...qwen2.defaults, headDim: 128 },
   structure: (config, sizes) => ({
     ...qwen2.structure(config, sizes),
-    attention: { ...readBlocks(config).attention, qkNorm: true },
+    attention: { ...readBlocks(config).attention, qkNorm: { eps: readEps(config), offset: 0 } },
   }),
   modules: {
     ...llama.modules,

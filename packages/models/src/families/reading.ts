@@ -21,16 +21,19 @@ export const readActivation = (config: ConfigReader, key: string, fallback: stri
   return activation
 }
 
+/** The epsilon of RMS norms. */
+export const readEps = (config: ConfigReader, fallback = 1e-6): number => config.number("rms_norm_eps", fallback)
+
 /** What a layer of a Llama does, and of all that are made after it. */
 export const readBlocks = (config: ConfigReader): Omit<Structure, "ropes" | "layers"> => ({
   embeddingScale: 1,
   learnedPositions: false,
-  norm: { kind: "rms", eps: config.number("rms_norm_eps", 1e-6), offset: 0 },
+  norm: { kind: "rms", eps: readEps(config), offset: 0 },
   postNorms: false,
   attention: {
     bias: config.boolean("attention_bias", false),
     outputBias: config.boolean("attention_bias", false),
-    qkNorm: false,
+    qkNorm: undefined,
     softCap: undefined,
   },
   feedForward: {
