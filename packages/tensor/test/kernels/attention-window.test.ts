@@ -98,16 +98,19 @@ describe("attention with a window and a soft cap", () => {
   test.each<[string, AttentionOptions]>([
     ["window", { ...shape, window: 5 }],
     ["window and soft cap", { ...shape, window: 12, softCap: 4 }],
+    ["a wide head", { heads: 2, kvHeads: 1, headDim: 128, window: 9 }],
   ])("one query alone has the bits of the packed forward: %s", async (_, options) => {
     const rows = 21
-    const [q, kv] = [randomArray(rows * qWidth, 7, -2, 2), randomArray(rows * kvWidth, 8, -2, 2)]
+    const wide = options.heads * options.headDim
+    const width = 2 * options.kvHeads * options.headDim
+    const [q, kv] = [randomArray(rows * wide, 7, -2, 2), randomArray(rows * width, 8, -2, 2)]
     const spans = packed([rows])
-    const keys = gpu.tensor(kv, [rows, kvWidth])
-    const whole = await attention(gpu.tensor(q, [rows, qWidth]), keys, spanTensor(spans), options).data()
+    const keys = gpu.tensor(kv, [rows, width])
+    const whole = await attention(gpu.tensor(q, [rows, wide]), keys, spanTensor(spans), options).data()
     for (const row of [0, 4, 5, 12, 20]) {
-      const query = gpu.tensor(q.slice(row * qWidth, (row + 1) * qWidth), [1, qWidth])
+      const query = gpu.tensor(q.slice(row * wide, (row + 1) * wide), [1, wide])
       const alone = await attention(query, keys, spanTensor([spans[row]!]), options).data()
-      expectSameBits(alone, whole.subarray(row * qWidth, (row + 1) * qWidth), `query ${row}`)
+      expectSameBits(alone, whole.subarray(row * wide, (row + 1) * wide), `query ${row}`)
     }
   })
 
