@@ -185,10 +185,9 @@ test("what old checkpoints carry along is accepted: inverse frequencies, and a t
 test("a GPT-2 as it was published: without its head's prefix, with the causal masks", async () => {
   const files = llamaFiles("gpt2")
   const published = withTensors(files, (tensors) => {
-    for (const [name, tensor] of [...tensors]) {
-      tensors.delete(name)
-      tensors.set(name.replace("transformer.", ""), tensor)
-    }
+    const entries = Array.from(tensors)
+    tensors.clear()
+    for (const [name, tensor] of entries) tensors.set(name.replace("transformer.", ""), tensor)
     tensors.set("h.0.attn.bias", floats([1, 1, 24, 24]))
     tensors.set("h.1.attn.masked_bias", floats([1]))
   })
