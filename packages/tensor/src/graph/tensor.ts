@@ -2,10 +2,15 @@ import { computeType, isHalf, showShape, sizeOf, type ComputeType, type DType, t
 import { ShapeError, TensorError } from "../errors.ts"
 import type { Gpu } from "../device/gpu.ts"
 import { argReduce } from "../kernels/arg-reduce.ts"
-import { matmul, type MatmulOptions } from "../kernels/matmul.ts"
+import { crossEntropy, type CrossEntropyOptions } from "../kernels/cross-entropy.ts"
+import { gather, indexSelect, scatter, scatterAdd } from "../kernels/gather.ts"
+import type { MatmulOptions } from "../kernels/matmul.ts"
 import { pack } from "../kernels/pack.ts"
 import { cumSum, type ScanOptions } from "../kernels/scan.ts"
+import { softmax } from "../kernels/softmax.ts"
+import { argSort, sort, topK, type Sorted, type SortOptions } from "../kernels/sort.ts"
 import { broadcastShapes, type Axes } from "../ops/axes.ts"
+import { matmul } from "../ops/matmul.ts"
 import { logSumExp, mean, reduce, variance, type ReduceOptions, type VarianceOptions } from "../ops/reduce.ts"
 import * as shapes from "../ops/shape.ts"
 import type { Range } from "../ops/shape.ts"
@@ -189,7 +194,50 @@ export class Tensor extends Elementwise {
     return shapes.triangle(this, false, k)
   }
 
-  /** Matrix product of two matrices, either read transposed. Each element is one fma chain over ascending k. */
+  /** The elements along `axis` at `ids` (i32, shaped like this but along the axis). An index that is none reads 0. */
+  gather(axis: number, ids: Tensor): Tensor {
+    return gather(this, axis, ids)
+  }
+  /** The slices of `axis` that `ids` (i32, any shape) names, in its shape. */
+  indexSelect(axis: number, ids: Tensor): Tensor {
+    return indexSelect(this, axis, ids)
+  }
+  /** This tensor with `source` in place of the elements along `axis` at `ids`; of several for one place the last stays. */
+  scatter(axis: number, ids: Tensor, source: Tensor): Tensor {
+    return scatter(this, axis, ids, source)
+  }
+  /** This tensor with `source` added to the elements along `axis` at `ids`, in order. */
+  scatterAdd(axis: number, ids: Tensor, source: Tensor): Tensor {
+    return scatterAdd(this, axis, ids, source)
+  }
+  /** The elements of `axis` in ascending order, and where they came from. Equal ones keep their order. */
+  sort(axis = -1, options?: SortOptions): Sorted {
+    return sort(this, axis, options)
+  }
+  argSort(axis = -1, options?: SortOptions): Tensor {
+    return argSort(this, axis, options)
+  }
+  /** The `count` largest elements of `axis`, the largest first, and where they came from. */
+  topK(count: number, axis = -1, options?: SortOptions): Sorted {
+    return topK(this, count, axis, options)
+  }
+
+  /** eˣ / Σ eˣ along `axis`. */
+  softmax(axis = -1): Tensor {
+    return softmax(this, axis)
+  }
+  logSoftmax(axis = -1): Tensor {
+    return softmax(this, axis, true)
+  }
+  /** −log softmax of the target of each row: this [N, C], targets i32 [N]; their mean, or see the options. */
+  crossEntropy(targets: Tensor, options?: CrossEntropyOptions): Tensor {
+    return crossEntropy(this, targets, options)
+  }
+
+  /**
+   * Matrix product over the last two axes, either operand read transposed; axes before them broadcast. Each element is
+   * one fma chain over ascending k.
+   */
   matmul(other: Tensor, options: MatmulOptions = {}): Tensor {
     return matmul(this, other, options)
   }

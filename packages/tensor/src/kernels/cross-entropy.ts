@@ -1,0 +1,93 @@
+import { sameShape, showShape } from "../dtype.ts"
+import { ShapeError } from "../errors.ts"
+import { applyFused, applyFusedOne } from "../graph/apply.ts"
+import type { FusedOp } from "../graph/fused-op.ts"
+import type { Tensor } from "../graph/tensor.ts"
+import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
+
+export interface CrossEntropyOptions {
+  /** `mean` over the rows that have a target, their `sum`, or `none`: one number per row. Default `mean`. */
+  readonly reduction?: "mean" | "sum" | "none"
+}
+
+/** One invocation per row. Exponentials are summed in blocks of 64, in order. */
+const forward: Kernel = {
+  name: "cross entropy",
+  params: { rows: "u32", classes: "u32" },
+  buffers: [reads("logits"), reads("targets", "i32"), writes("loss"), writes("lse")],
+  body: () => `${perItem(64, "p.rows")}
+  let at = i * p.classes;
+  var top = logits[at];
+  for (var k = 1u; k < p.classes; k++) { top = max(top, logits[at + k]); }
+  var total = 0.0;
+  for (var block = 0u; block < p.classes; block += 64u) {
+    var part = 0.0;
+    for (var k = block; k < min(block + 64u, p.classes); k++) { part += exp(logits[at + k] - top); }
+    total += part;
+  }
+  let norm = log(total);
+  let target_ = targets[i];
+  let valid = target_ >= 0 && u32(target_) < p.classes;
+  loss[i] = select(0.0, norm - (logits[at + select(0u, u32(target_), valid)] - top), valid);
+  lse[i] = top + norm;
+}`,
+}
+
+/** (softmax − target) · gradient of the row. */
+const backward: Kernel = {
+  name: "cross entropy gradient",
+  params: { items: "u32", classes: "u32" },
+  buffers: [reads("logits"), reads("targets", "i32"), reads("lse"), reads("grad"), writes("out")],
+  body: () => `${perItem(64, "p.items")}
+  let row = i / p.classes;
+  let target_ = targets[row];
+  let valid = target_ >= 0 && u32(target_) < p.classes;
+  let hit = select(0.0, 1.0, valid && u32(target_) == i % p.classes);
+  out[i] = select(0.0, (exp(logits[i] - lse[row]) - hit) * grad[row], valid);
+}`,
+}
+
+const crossEntropyOp: FusedOp<undefined> = {
+  name: "crossEntropy",
+  infer: ([logits, targets]) => {
+    const [rows, classes] = logits!.shape
+    const fits = logits!.shape.length === 2 && targets!.dtype === "i32" && sameShape(targets!.shape, [rows!]) && classes! > 0
+    if (!fits || logits!.dtype !== "f32")
+      throw new ShapeError(
+        "crossEntropy",
+        `needs logits f32 [N, C] and targets i32 [N], got ${logits!.dtype} ${showShape(logits!.shape)} and ${targets!.dtype} ${showShape(targets!.shape)}`,
+      )
+    return [
+      { shape: [rows!], dtype: "f32" },
+      { shape: [rows!], dtype: "f32" },
+    ]
+  },
+  lower: (emit, inputs, outputs) => {
+    const [rows, classes] = inputs[0]!.spec.shape as [number, number]
+    emit.launch(forward, [...inputs, ...outputs], [rows, classes], gridFor(rows, 64))
+  },
+  backward: ({ inputs: [logits, targets], outputs: [, lse], grads: [g] }) => [
+    applyFusedOne(gradientOp, [logits!, targets!, lse!, g!], undefined),
+  ],
+}
+
+const gradientOp: FusedOp<undefined> = {
+  name: "crossEntropy gradient",
+  infer: ([logits]) => [logits!],
+  lower: (emit, inputs, [out]) => {
+    const [rows, classes] = out!.spec.shape as [number, number]
+    emit.launch(backward, [...inputs, out!], [rows * classes, classes], gridFor(rows * classes, 64))
+  },
+}
+
+/**
+ * −log softmax(logits)[target] of each row. logits: [N, C]; targets: i32 [N]. A target that is no class (−100, say) counts
+ * for nothing.
+ */
+export const crossEntropy = (logits: Tensor, targets: Tensor, { reduction = "mean" }: CrossEntropyOptions = {}): Tensor => {
+  const loss = applyFused(crossEntropyOp, [logits, targets], undefined)[0]!
+  if (reduction === "none") return loss
+  if (reduction === "sum") return loss.sum()
+  const counted = targets.greaterEqual(0).and(targets.less(logits.shape[1]!))
+  return loss.sum().div(counted.sum())
+}

@@ -1,0 +1,55 @@
+import { ShapeError } from "../errors.ts"
+import { applyFusedOne } from "../graph/apply.ts"
+import type { FusedOp } from "../graph/fused-op.ts"
+import type { Tensor } from "../graph/tensor.ts"
+import { axisOf, splitAt } from "../ops/axes.ts"
+import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
+
+interface Attributes {
+  readonly axis: number
+  readonly log: boolean
+}
+
+/** One invocation per line along the axis. Exponentials are summed in blocks of 64, in order. */
+const kernel = (log: boolean): Kernel => ({
+  name: log ? "logSoftmax" : "softmax",
+  params: { lines: "u32", length: "u32", inner: "u32" },
+  buffers: [reads("x"), writes("out")],
+  body: () => `${perItem(64, "p.lines")}
+  let base = (i / p.inner) * p.length * p.inner + i % p.inner;
+  var top = x[base];
+  for (var k = 1u; k < p.length; k++) { top = max(top, x[base + k * p.inner]); }
+  var total = 0.0;
+  for (var block = 0u; block < p.length; block += 64u) {
+    var part = 0.0;
+    for (var k = block; k < min(block + 64u, p.length); k++) { part += exp(x[base + k * p.inner] - top); }
+    total += part;
+  }
+  ${log ? "let norm = log(total);" : ""}
+  for (var k = 0u; k < p.length; k++) {
+    let at = base + k * p.inner;
+    out[at] = ${log ? "x[at] - top - norm" : "exp(x[at] - top) / total"};
+  }
+}`,
+})
+
+const softmaxOp: FusedOp<Attributes> = {
+  name: "softmax",
+  infer: ([x]) => {
+    if (x!.dtype !== "f32") throw new ShapeError("softmax", `needs f32, got ${x!.dtype}`)
+    return [x!]
+  },
+  lower: (emit, [x], [out], { axis, log }) => {
+    const { outer, length, inner } = splitAt(x!.spec.shape, axis)
+    if (length === 0) return
+    emit.launch(kernel(log), [x!, out!], [outer * inner, length, inner], gridFor(outer * inner, 64))
+  },
+  backward: ({ outputs: [y], grads: [g], attributes: { axis, log } }) => {
+    const total = (t: Tensor) => t.sum(axis, { keepDims: true })
+    return [log ? g!.sub(y!.exp().mul(total(g!))) : y!.mul(g!.sub(total(g!.mul(y!))))]
+  },
+}
+
+/** eˣ / Σ eˣ along `axis`, or its logarithm, the largest element taken out first. */
+export const softmax = (x: Tensor, axis: number, log = false): Tensor =>
+  applyFusedOne(softmaxOp, [x], { axis: axisOf(log ? "logSoftmax" : "softmax", x.shape, axis), log })
