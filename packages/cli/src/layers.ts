@@ -5,6 +5,7 @@ import { criticLayer, GpuDevice, policyLayer, referenceLayer, type RunDirectory 
 import type { AdamWOptions } from "@rlpt/tensor"
 import type { SftConfig, TrainConfig } from "./config/schema.ts"
 import type { Prepared, PreparedPlugins } from "./configured-plugins.ts"
+import { watchRewards } from "./reward-watchdog.ts"
 import { Screen } from "./view/screen.ts"
 import { viewTracker } from "./view/view-tracker.ts"
 
@@ -20,7 +21,10 @@ export const taskLayer = ({ rewards, task }: PreparedPlugins, context: PluginCon
   )
   return Layer.mergeAll(
     Layer.effect(Task, open(task, context)),
-    Layer.effect(Reward, Effect.flatMap(openRewards, combineRewards)),
+    Layer.effect(
+      Reward,
+      Effect.flatMap(openRewards, (opened) => combineRewards(watchRewards(opened))),
+    ),
   )
 }
 
