@@ -83,10 +83,18 @@ const findFamily = ({ json, file }: ConfigReader): Family => {
   )
 }
 
+/**
+ * Far above every model's. A larger number is a corrupt file, which must not fill the memory with tables of layers before
+ * the first missing tensor is noticed.
+ */
+const largest = (name: SizeName): number => (name === "numHiddenLayers" || name === "headDim" ? 10_000 : 2 ** 28)
+
 const readSizes = (config: ConfigReader, { keys, defaults }: Family, { contextLength }: ConfigOptions): Sizes => {
   const size = (name: SizeName, fallback?: number) => {
     const usual = defaults[name]
-    return config.integer(keys[name], typeof usual === "function" ? usual(hiddenSize) : (usual ?? fallback))
+    const value = config.integer(keys[name], typeof usual === "function" ? usual(hiddenSize) : (usual ?? fallback))
+    if (value <= largest(name)) return value
+    throw new ModelError("invalid-file", config.file, `"${keys[name]}" is ${value}; no model has so many`)
   }
   const hiddenSize = config.integer(keys.hiddenSize, defaults.hiddenSize)
   const heads = size("numAttentionHeads")

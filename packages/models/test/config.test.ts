@@ -90,6 +90,7 @@ describe("parseConfig", () => {
     ["missing size", { ...llama, hidden_size: undefined }, /"hidden_size" is missing/],
     ["wrong type", { ...llama, hidden_size: "64" }, /"hidden_size" must be a positive integer, not "64"/],
     ["fraction", { ...llama, num_hidden_layers: 1.5 }, /"num_hidden_layers" must be a positive integer/],
+    ["corrupt", { ...llama, num_hidden_layers: 1e9 }, /"num_hidden_layers" is 1000000000; no model has so many/],
     ["zero", { ...llama, vocab_size: 0 }, /"vocab_size" must be a positive integer/],
     ["negative epsilon", { ...llama, rms_norm_eps: -1 }, /"rms_norm_eps" must be a positive number/],
     ["indivisible heads", { ...llama, num_key_value_heads: 3 }, /"num_attention_heads" \(8\) is not a multiple of/],

@@ -9,6 +9,9 @@ const CONTROL = 3
 const USER_DEFINED = 4
 const UNUSED = 5
 
+/** Twice what the longest tokens of published models have, runs of spaces; finding merges is quadratic in it. */
+const MAX_TOKEN_LENGTH = 1024
+
 /** The SentencePiece mark of a space, U+2581. */
 const SPACE = "\u2581"
 
@@ -139,10 +142,9 @@ const mergesFromScores = (
   for (const [id, token] of tokens.entries()) {
     if (types[id] === CONTROL || types[id] === UNKNOWN) continue
     const splits: Array<{ left: string; right: string; score: number }> = []
-    const characters = Array.from(token)
-    for (let at = 1; at < characters.length; at++) {
-      const left = characters.slice(0, at).join("")
-      const right = characters.slice(at).join("")
+    for (let at = 1; at < token.length; at++) {
+      const left = token.slice(0, at)
+      const right = token.slice(at)
       if (ids.has(left) && ids.has(right)) splits.push({ left, right, score: scores[id]! })
     }
     splits.sort((a, b) => ids.get(a.left)! - ids.get(b.left)! || ids.get(a.right)! - ids.get(b.right)!)
@@ -161,6 +163,10 @@ const vocabulary = (
   const vocab = new Map<string, number>()
   for (const [id, token] of tokens.entries()) {
     if (!keep(id)) continue
+    if (token.length > MAX_TOKEN_LENGTH) {
+      const problem = `token ${id} has ${token.length} characters (at most ${MAX_TOKEN_LENGTH} are allowed)`
+      throw new ModelError("tokenizer", file, problem)
+    }
     if (vocab.has(token)) {
       const problem = `token ${JSON.stringify(token)} has two ids, ${vocab.get(token)} and ${id}`
       throw new ModelError("tokenizer", file, problem)
