@@ -22,6 +22,7 @@ import { lower } from "../program/lower.ts"
 import { Program } from "../program/program.ts"
 import { Workspace } from "../program/workspace.ts"
 import { TensorFactory } from "./factory.ts"
+import { listOutputs, rebuildOutputs, type Compiled, type Explanation, type Outputs } from "./compiled.ts"
 import { Pipelines } from "./pipelines.ts"
 import { BufferPool, type MemoryReport } from "./pool.ts"
 import { Storage } from "./storage.ts"
@@ -50,9 +51,6 @@ export const openDevice = async (options: OpenDeviceOptions = {}): Promise<Gpu> 
   })
   return new Gpu(device, info, options.memoryLimit ?? Number.POSITIVE_INFINITY)
 }
-
-/** What a compiled function may return. */
-export type Outputs = Tensor | readonly Tensor[] | Readonly<Record<string, Tensor>>
 
 /** Operations that update memory in place while a function is traced. */
 interface Trace {
@@ -376,29 +374,4 @@ export class Gpu extends TensorFactory {
     if (!(failure instanceof DeviceLostError)) this.#failure = undefined
     throw failure
   }
-}
-
-export interface Explanation {
-  /** Kernel launches of one call. */
-  readonly launches: number
-  readonly kernels: readonly string[]
-  /** Bytes of intermediates after planning. */
-  readonly workspaceBytes: number
-}
-
-export interface Compiled<Args extends readonly Tensor[], Result> {
-  (...inputs: Args): Result
-  /** The kernels that a call with these inputs launches. */
-  readonly explain: (...inputs: Args) => Explanation
-  /** Drops the recorded programs. */
-  readonly dispose: () => void
-}
-
-const listOutputs = (outputs: Outputs): readonly Tensor[] =>
-  outputs instanceof Tensor ? [outputs] : Object.values(outputs)
-
-const rebuildOutputs = <Result extends Outputs>(shape: Result, tensors: readonly Tensor[]): Result => {
-  if (shape instanceof Tensor) return tensors[0] as unknown as Result
-  if (Array.isArray(shape)) return tensors as unknown as Result
-  return Object.fromEntries(Object.keys(shape).map((key, i) => [key, tensors[i]!])) as unknown as Result
 }
