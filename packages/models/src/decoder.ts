@@ -18,6 +18,8 @@ import {
 } from "@rlpt/tensor"
 import type { DecoderConfig } from "./config.ts"
 import type { Head } from "./families/family.ts"
+import type { LoraAdapter } from "./lora/adapter.ts"
+import { activeModules, adaptedLinear } from "./lora/linear.ts"
 import { decoderParameters, type Parameters, type ParameterSpec } from "./parameters.ts"
 
 /** N tokens of any number of sequences, one after the other. */
@@ -49,6 +51,8 @@ export interface Decoder {
   readonly kind: Head
   /** Names and shapes of the parameters that the functions below read. */
   readonly specs: ReadonlyArray<ParameterSpec>
+  /** Adapters of its projections. They act where their parameters are handed in with the others. */
+  readonly adapter: LoraAdapter | undefined
   /**
    * Last hidden states after the final norm, f32 [N, D]. Training and decoding run this one function: without a cache,
    * spans count rows among these N tokens; with one, they count the cache's rows.
@@ -69,8 +73,18 @@ export interface Decoder {
   readonly dispose: () => void
 }
 
+export interface DecoderOptions {
+  /** What the decoder ends in. Default `"lm"`. */
+  readonly head?: Head
+  readonly adapter?: LoraAdapter | undefined
+}
+
 /** The decoder that `config` describes. */
-export const createDecoder = (gpu: Gpu, config: DecoderConfig, kind: Head = "lm"): Decoder => {
+export const createDecoder = (
+  gpu: Gpu,
+  config: DecoderConfig,
+  { head: kind = "lm", adapter }: DecoderOptions = {},
+): Decoder => {
   const { logitSoftCap } = config
   const heads = { heads: config.numAttentionHeads, kvHeads: config.numKeyValueHeads, headDim: config.headDim }
   const tables = Object.fromEntries(
@@ -88,11 +102,13 @@ export const createDecoder = (gpu: Gpu, config: DecoderConfig, kind: Head = "lm"
         ? layerNorm(x, weight, get(parameters, `${name}.bias`), config.norm.eps)
         : rmsNorm(x, weight, config.norm.eps, config.norm.offset)
     }
-    const project = (name: string, x: Tensor, hasBias: boolean, residual?: Tensor): Tensor =>
-      linear(x, get(parameters, `${name}.weight`), {
-        ...(hasBias && { bias: get(parameters, `${name}.bias`) }),
-        ...(residual && { residual }),
-      })
+    const project = (name: string, x: Tensor, hasBias: boolean, residual?: Tensor): Tensor => {
+      const weight = get(parameters, `${name}.weight`)
+      const options = { ...(hasBias && { bias: get(parameters, `${name}.bias`) }), ...(residual && { residual }) }
+      const modules = activeModules(adapter, name, parameters)
+      if (adapter === undefined || modules.length === 0) return linear(x, weight, options)
+      return adaptedLinear(x, weight, options, modules, adapter.options, parameters)
+    }
     /** x + the projection of what a part of a layer made of it, in some families through a norm of its own. */
     const join = (x: Tensor, part: Tensor, projection: string, hasBias: boolean, postNorm: string): Tensor =>
       config.postNorms
@@ -138,6 +154,7 @@ export const createDecoder = (gpu: Gpu, config: DecoderConfig, kind: Head = "lm"
     config,
     kind,
     specs: decoderParameters(config, kind),
+    adapter,
     hidden,
     head,
     logits: (parameters, x) => {

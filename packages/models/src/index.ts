@@ -6,6 +6,9 @@ export type { ModelFiles } from "./files.ts"
 export type { HubOptions, HubProgress } from "./hub/options.ts"
 export { resolveModel } from "./hub/resolve.ts"
 export { loadModel, type LoadOptions, type Model } from "./load.ts"
+export { mergeAdapter, withoutAdapter } from "./lora/merge.ts"
+export type { LoraOptions } from "./lora/options.ts"
+export { exportAdapter, type ExportAdapterOptions } from "./lora/save.ts"
 export { packSequences, type PackedArrays } from "./packing.ts"
 export {
   countParameters,
@@ -18,6 +21,7 @@ export {
 export type { RopeConfig } from "./rope.ts"
 export { exportModel, type ExportOptions } from "./save.ts"
 export type { AttentionConfig, FeedForwardConfig, LayerConfig, NormConfig, Sizes, Structure } from "./structure.ts"
+export type { Trainable } from "./trainable.ts"
 export { characterTokenizer } from "./tokenizer/character.ts"
 export type { ChatMessage, ChatOptions } from "./tokenizer/chat-template.ts"
 export type { EncodedChat } from "./tokenizer/chat.ts"

@@ -8,6 +8,7 @@ export const initialValues = ({ name, shape, initializer }: ParameterSpec, seed:
   const values = new Float32Array(sizeOf(shape))
   if (initializer.kind === "constant") return values.fill(initializer.value)
   const random = xoshiro128(seed, name)
+  if (initializer.kind === "uniform") return values.map(() => initializer.bound * (2 * random() - 1))
   // Marsaglia's polar method: two normal draws from a point in the unit disc.
   for (let i = 0; i < values.length; i += 2) {
     let x: number, y: number, square: number

@@ -9,10 +9,15 @@ import { withPrefix } from "./headless.ts"
 import type { HubOptions } from "./hub/options.ts"
 import { resolveModel } from "./hub/resolve.ts"
 import { initialValues } from "./initialize.ts"
-import { sizeOf, type ParameterPart, type Parameters, type ParameterSpec } from "./parameters.ts"
+import { adapterParameters, loraAdapter, type LoraAdapter } from "./lora/adapter.ts"
+import { rowLengths } from "./lora/linear.ts"
+import type { LoraOptions } from "./lora/options.ts"
+import { readAdapter, type StoredAdapter } from "./lora/read.ts"
+import { decoderParameters, sizeOf, type ParameterPart, type Parameters, type ParameterSpec } from "./parameters.ts"
 import { loadTokenizer, type ModelTokenizer } from "./tokenizer/tokenizer.ts"
 import { transpose } from "./transpose.ts"
 import type { Weights } from "./weights.ts"
+import { trainableNames, type Trainable } from "./trainable.ts"
 
 export interface LoadOptions extends ConfigOptions {
   /** `value` makes a critic: the base model with a value head, which starts at zero unless the checkpoint has one. */
@@ -21,6 +26,12 @@ export interface LoadOptions extends ConfigOptions {
   readonly fromScratch?: { readonly seed: number }
   /** Where models of the hub are kept, and how they are reached. */
   readonly hub?: HubOptions
+  /** Puts a new adapter on the model. */
+  readonly lora?: LoraOptions
+  /** Puts an adapter on the model that PEFT or {@link exportAdapter} wrote: its directory, or the files of it. */
+  readonly adapter?: string | ModelFiles
+  /** Which parameters are trained. Default: the adapter's (and those of a head for values), or all without one. */
+  readonly trainable?: Trainable
 }
 
 /** A model on the GPU. */
@@ -28,6 +39,8 @@ export interface Model {
   readonly config: DecoderConfig
   readonly decoder: Decoder
   readonly parameters: Parameters
+  /** Names of the parameters that are trained; the others stay as they were loaded. */
+  readonly trainable: ReadonlyArray<string>
   /** Absent if the directory has no `tokenizer.json`. */
   readonly tokenizer: ModelTokenizer | undefined
   /** `config.json` as it was read. */
@@ -45,6 +58,7 @@ export interface Model {
  *
  * @param source a directory, a .gguf file, the id of a model on the hub (see {@link resolveModel}), or files in memory
  * @throws ModelError | SafetensorsError naming the file and the key or tensor
+ * @throws RangeError naming what of `lora` or `trainable` does not fit the model
  */
 export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: LoadOptions = {}): Promise<Model> => {
   const { head = "lm", fromScratch, contextLength, hub } = options
@@ -56,7 +70,11 @@ export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: 
   for (const file of EXTRA_FILES) if (files.has(file)) extraFiles[file] = await files.read(file)
   const tokenizer = await loadTokenizer(files, config)
 
-  const decoder = createDecoder(gpu, config, head)
+  const stored = options.adapter === undefined ? undefined : await readAdapter(options.adapter)
+  const lora = stored?.options ?? options.lora
+  const adapter = lora && loraAdapter(decoderParameters(config, head), lora)
+  const decoder = createDecoder(gpu, config, { head, adapter })
+  const trainable = trainableNames(decoder, options.trainable)
   const parameters: Record<string, Tensor> = {}
   const dispose = () => {
     for (const tensor of Object.values(parameters)) tensor.dispose()
@@ -72,11 +90,46 @@ export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: 
         parameters[spec.name] = gpu.tensor(initialValues(spec, fromScratch.seed), spec.shape, "parameters")
       }
     }
+    if (adapter && stored) restoreAdapter(gpu, decoder, adapter, parameters, stored)
+    else if (adapter) await startAdapter(gpu, adapter, parameters)
   } catch (error) {
     dispose()
     throw error
   }
-  return { config, decoder, parameters, tokenizer, configJson, extraFiles, dispose }
+  return { config, decoder, parameters, trainable, tokenizer, configJson, extraFiles, dispose }
+}
+
+/** Adds the parameters of a new adapter. */
+const startAdapter = async (gpu: Gpu, adapter: LoraAdapter, parameters: Record<string, Tensor>): Promise<void> => {
+  const { options, modules, specs } = adapter
+  for (const spec of specs) {
+    parameters[spec.name] = gpu.tensor(initialValues(spec, options.seed), spec.shape, "parameters")
+  }
+  if (!options.useDora) return
+  // A magnitude starts as the length that its row has.
+  for (const [projection, adapted] of modules) {
+    for (const { begin, end, magnitude } of adapted) {
+      const lengths = rowLengths(parameters[`${projection}.weight`]!.slice([begin, end]))
+      gpu.write(parameters[magnitude]!, await lengths.data())
+      lengths.dispose()
+    }
+  }
+}
+
+/** Adds the parameters of a stored adapter, and puts those of a head that was stored with it in place. */
+const restoreAdapter = (
+  gpu: Gpu,
+  { specs }: Decoder,
+  adapter: LoraAdapter,
+  parameters: Record<string, Tensor>,
+  stored: StoredAdapter,
+): void => {
+  const places = adapterParameters(adapter, specs)
+  const values = stored.read(places.map(({ part }) => part))
+  for (const [i, { name, part }] of places.entries()) {
+    parameters[name]?.dispose()
+    parameters[name] = gpu.tensor(values[i]!, part.shape, "parameters")
+  }
 }
 
 /** Reads each parameter's parts and stacks them. One parameter is in memory at a time. */

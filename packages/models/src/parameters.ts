@@ -17,6 +17,8 @@ export interface ParameterPart {
 export type Initializer =
   | { readonly kind: "constant"; readonly value: number }
   | { readonly kind: "normal"; readonly std: number }
+  /** In (−bound, bound). */
+  | { readonly kind: "uniform"; readonly bound: number }
 
 /** A parameter of the decoder: one or more tensors of the checkpoint, stacked along the first axis. */
 export interface ParameterSpec {

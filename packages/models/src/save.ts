@@ -3,6 +3,7 @@ import { familyOf } from "./config.ts"
 import { ModelError } from "./errors.ts"
 import type { ModelFiles } from "./files.ts"
 import type { Model } from "./load.ts"
+import { mergedParameter } from "./lora/merge.ts"
 import { sizeOf, type Parameters } from "./parameters.ts"
 import { transpose } from "./transpose.ts"
 
@@ -17,7 +18,8 @@ const TORCH_DTYPES = { F32: "float32", F16: "float16", BF16: "bfloat16" } as con
 
 /**
  * The model as files of a Hugging Face directory that transformers and vLLM load: `config.json` as it was read (but for
- * the dtype), `model.safetensors`, `generation_config.json` and the tokenizer's files.
+ * the dtype), `model.safetensors`, `generation_config.json` and the tokenizer's files. An adapter is merged into the
+ * weights.
  *
  * @throws ModelError if a weight is not finite: a broken model is never written
  */
@@ -25,7 +27,9 @@ export const exportModel = async (model: Model, options: ExportOptions = {}): Pr
   const { parameters = model.parameters, dtype = "F32" } = options
   const tensors = new Map<string, SafetensorsTensor>()
   for (const spec of model.decoder.specs) {
-    const values = (await parameters[spec.name]!.data()) as Float32Array
+    const tensor = mergedParameter(model.decoder, parameters, spec.name)
+    const values = (await tensor.data()) as Float32Array
+    if (tensor !== parameters[spec.name]) tensor.dispose()
     let offset = 0
     for (const { name, shape, transposed } of spec.parts) {
       const size = sizeOf(shape)
