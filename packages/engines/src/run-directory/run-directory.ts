@@ -17,12 +17,16 @@ export interface RunDirectory {
   readonly checkpoints: string
   /** The model to use, as a Hugging Face directory; there once {@link RunDirectory.writeModel} succeeded. */
   readonly model: string
+  /** The adapter of a run that trained one, as a PEFT directory; there once {@link RunDirectory.writeAdapter} succeeded. */
+  readonly adapter: string
   /** Writes metrics, timings, samples and the TensorBoard file. */
   readonly tracker: Tracker["Service"]
   /** Whether metrics of any step are on disk: only then is there something to go on with. */
   readonly hasMetrics: Effect.Effect<boolean>
   /** Replaces `model/` in one step. */
   readonly writeModel: (files: Readonly<Record<string, Uint8Array>>) => Effect.Effect<void, RunDirectoryError>
+  /** Replaces `adapter/` in one step. */
+  readonly writeAdapter: (files: Readonly<Record<string, Uint8Array>>) => Effect.Effect<void, RunDirectoryError>
 }
 
 export interface CreateRun {
@@ -142,6 +146,12 @@ const open = Effect.fnUntraced(function* (outputDir: string, name: string) {
   const path = yield* Path.Path
   const folder = path.join(outputDir, name)
   const model = path.join(folder, "model")
+  const adapter = path.join(folder, "adapter")
+  const write = (target: string) => (files: Readonly<Record<string, Uint8Array>>) =>
+    writeModelFiles(target, files).pipe(
+      Effect.provideService(FileSystem.FileSystem, fs),
+      Effect.provideService(Path.Path, path),
+    )
   yield* lockRun(path.join(folder, "lock"), name)
   const trackers = [yield* jsonlTracker(folder), yield* sampleTracker(folder), yield* tensorboardTracker(folder)]
   const run: RunDirectory = {
@@ -149,16 +159,14 @@ const open = Effect.fnUntraced(function* (outputDir: string, name: string) {
     path: folder,
     checkpoints: path.join(folder, "checkpoints"),
     model,
+    adapter,
     tracker: combineTrackers(trackers),
     hasMetrics: hasMetrics(folder).pipe(
       Effect.provideService(FileSystem.FileSystem, fs),
       Effect.provideService(Path.Path, path),
     ),
-    writeModel: (files) =>
-      writeModelFiles(model, files).pipe(
-        Effect.provideService(FileSystem.FileSystem, fs),
-        Effect.provideService(Path.Path, path),
-      ),
+    writeModel: write(model),
+    writeAdapter: write(adapter),
   }
   return run
 })

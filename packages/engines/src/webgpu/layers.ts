@@ -1,11 +1,15 @@
 import { Critic, EngineError, Policy, Reference, RolloutEngine, Tokenizer, TokenizerError } from "@rlpt/core"
 import {
   countParameters,
+  exportAdapter,
   loadModel,
+  withoutAdapter,
   type LoadOptions,
+  type LoraOptions,
   type Model,
   type ModelFiles,
   type ModelTokenizer,
+  type Trainable,
 } from "@rlpt/models"
 import type { AdamWOptions } from "@rlpt/tensor"
 import { Context, Effect, Layer } from "effect"
@@ -18,6 +22,10 @@ export interface PolicyOptions {
   readonly model: string | ModelFiles
   /** Draws fresh weights for the directory's `config.json`. */
   readonly fromScratch?: { readonly seed: number }
+  /** Trains an adapter in place of the weights. */
+  readonly lora?: LoraOptions
+  /** Trains these weights alone. */
+  readonly trainable?: Trainable
   /** Absent: the model can be sampled from and scored, not trained. */
   readonly optimizer?: AdamWOptions
   /** Completions decoded side by side. Default 256. */
@@ -27,7 +35,13 @@ export interface PolicyOptions {
 /** Facts about the policy that people want to see. */
 export class PolicyInfo extends Context.Service<
   PolicyInfo,
-  { readonly parameters: number; readonly contextLength: number; readonly model: Model }
+  {
+    readonly parameters: number
+    /** How many of them, or of the adapter's, are trained. */
+    readonly trainable: number
+    readonly contextLength: number
+    readonly model: Model
+  }
 >()("@rlpt/engines/PolicyInfo") {}
 
 /** The policy: one set of weights, trained by {@link Policy} and sampled from by {@link RolloutEngine}. */
@@ -37,8 +51,12 @@ export const policyLayer = (
   Layer.effectContext(
     Effect.gen(function* () {
       const gpu = yield* GpuDevice
-      const { model: source, fromScratch, optimizer, rolloutBatchSize = 256 } = options
-      const model = yield* load(source, fromScratch ? { fromScratch } : {})
+      const { model: source, fromScratch, lora, trainable, optimizer, rolloutBatchSize = 256 } = options
+      const model = yield* load(source, {
+        ...(fromScratch && { fromScratch }),
+        ...(lora && { lora }),
+        ...(trainable !== undefined && { trainable }),
+      })
       const { tokenizer } = model
       if (!tokenizer)
         return yield* new EngineError({ message: `${named(source)}: has no tokenizer.json, and prompts are text` })
@@ -48,6 +66,7 @@ export const policyLayer = (
         Context.add(Tokenizer, tokenizerService(tokenizer)),
         Context.add(PolicyInfo, {
           parameters: countParameters(model.decoder.specs),
+          trainable: model.trainable.reduce((sum, name) => sum + model.parameters[name]!.size, 0),
           contextLength: model.config.contextLength,
           model,
         }),
@@ -63,6 +82,23 @@ export const referenceLayer = (source: string | ModelFiles): Layer.Layer<Referen
       const gpu = yield* GpuDevice
       return makeModelEngine(gpu, yield* load(source))
     }),
+  )
+
+/** The policy without its adapter, to measure KL against: the same weights, of which there is no second copy. */
+export const adapterOffLayer: Layer.Layer<Reference, never, GpuDevice | PolicyInfo> = Layer.effect(
+  Reference,
+  Effect.gen(function* () {
+    const { model } = yield* PolicyInfo
+    return makeModelEngine(yield* GpuDevice, withoutAdapter(model))
+  }),
+)
+
+/** The policy's adapter as files of a PEFT directory, by file name; undefined if it has none. */
+export const exportPolicyAdapter = (baseModel: string) =>
+  Effect.flatMap(PolicyInfo, ({ model }) =>
+    model.decoder.adapter === undefined
+      ? Effect.succeed(undefined)
+      : attempt("export of the adapter", () => exportAdapter(model, { baseModel })),
   )
 
 /** A critic: the model with a value head, which starts at zero. */

@@ -26,8 +26,8 @@ type Program<Result> = Compiled<Inputs, Result>
 /** Models of this process as model engines: programs are recorded once per loss and shape, and replayed. */
 export const makeModelEngine = (gpu: Gpu, model: Model, optimizerOptions?: AdamWOptions): ModelEngine => {
   const { decoder, parameters } = model
-  const trained = decoder.specs.map(({ name }) => parameters[name]!)
-  const optimizer = optimizerOptions && adamw(trained, optimizerOptions)
+  const trained = Object.fromEntries(model.trainable.map((name) => [name, parameters[name]!]))
+  const optimizer = optimizerOptions && adamw(Object.values(trained), optimizerOptions)
   const scoring = new Map<number, Program<Tensor>>()
   const valuing = lazily(() =>
     gpu.compile((...[tokens, positions, spans, scored]: Inputs) =>
@@ -110,11 +110,11 @@ export const makeModelEngine = (gpu: Gpu, model: Model, optimizerOptions?: AdamW
     accumulate: (batch, loss) => attempt(`loss "${loss.name}"`, () => accumulate(batch, loss)),
     step: (options) => attempt("optimiser step", () => step(options)),
     exportState: attempt("export of the training state", () =>
-      exportTrainState(gpu, parameters, requireOptimizer(optimizer)),
+      exportTrainState(gpu, trained, requireOptimizer(optimizer)),
     ),
     restoreState: (state) =>
       attempt("restoring the training state", async () =>
-        restoreTrainState(gpu, parameters, requireOptimizer(optimizer), state),
+        restoreTrainState(gpu, trained, requireOptimizer(optimizer), state),
       ),
     exportModel: Effect.tryPromise({
       try: () => exportModel(model),

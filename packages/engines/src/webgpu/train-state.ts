@@ -12,7 +12,7 @@ import {
 
 const files = { weights: "weights.safetensors", optimizer: "optimizer.safetensors" } as const
 
-/** Weights and optimiser, bit for bit, as safetensors by file name. */
+/** The weights that are trained and the optimiser, bit for bit, as safetensors by file name. */
 export const exportTrainState = async (gpu: Gpu, parameters: Parameters, optimizer: AdamW): Promise<EngineState> => ({
   files: {
     [files.weights]: await write(gpu, parameters),
