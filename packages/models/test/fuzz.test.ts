@@ -94,7 +94,13 @@ test("mutated safetensors headers are read or refused by name", { timeout: TIMEO
   const { refused } = await fuzz(
     // The header alone: the tensors' bytes mean nothing to it.
     seeds.map((bytes) => bytes.subarray(0, safetensorsHeaderBytes(bytes, bytes.length, "seed"))),
-    (bytes) => readSafetensorsHeader(bytes, bytes.length + 1000, "x"),
+    (bytes) => {
+      // Half of the time the length is right again, so that what is wrong inside is reached.
+      if (bytes.length >= 8 && bytes.length % 2 === 0) {
+        new DataView(bytes.buffer).setBigUint64(0, BigInt(bytes.length - 8), true)
+      }
+      return readSafetensorsHeader(bytes, bytes.length + 1000, "x")
+    },
     (error) => error instanceof SafetensorsError && error.message.startsWith("x: "),
   )
   expect(refused).toBeGreaterThan(COUNT / 2)
