@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest"
 import { characterTokenizer } from "@rlpt/models"
 import { configs, data, rows } from "./support/configs.ts"
 import { tinyModelFiles } from "./support/model.ts"
-import { Project } from "./support/project.ts"
+import { outcome, Project } from "./support/project.ts"
 
 const project = new Project({ ...data, "rlpt.config.yaml": configs.grpo })
 beforeAll(() => project.writeModel("tiny"))
@@ -244,16 +244,30 @@ describe("a reward is refused by its name", () => {
   })
 })
 
-test("a run that is taken, missing or being written is refused by its name", async () => {
-  project.write({ "runs/taken/config.json": "{}" })
-  const { code, errors } = await project.rlpt("train", "--run-name", "taken")
-  expect(errors).toBe(
-    "error: run taken exists already: go on with it by --resume taken, or choose another --run-name\n",
-  )
-  expect(code).toBe(1)
-  const missing = await project.rlpt("train", "--resume", "lost")
-  expect(missing.errors).toBe(
-    `error: no run at ${project.path("runs/lost")}: it has no config.json. Runs in runs: taken\n`,
-  )
-  expect(missing.code).toBe(1)
+describe("a run is refused by its name", () => {
+  test("that is taken, and one that is missing", async () => {
+    project.write({ "runs/taken/config.json": "{}" })
+    const { code, errors } = await project.rlpt("train", "--run-name", "taken")
+    expect(errors).toBe(
+      "error: run taken exists already: go on with it by --resume taken, or choose another --run-name\n",
+    )
+    expect(code).toBe(1)
+    const missing = await project.rlpt("train", "--resume", "lost")
+    expect(missing.errors).toBe(
+      `error: no run at ${project.path("runs/lost")}: it has no config.json. Runs in runs: taken\n`,
+    )
+    expect(missing.code).toBe(1)
+  })
+
+  test("that another process is writing; and it is not disturbed", async () => {
+    const child = project.spawn("train", "--run-name", "busy", ...settings({ maxSteps: 100_000 }))
+    const run = project.run("busy")
+    await run.until(1, child)
+    const { code, errors } = await project.rlpt("train", "--resume", "busy")
+    expect(errors).toBe("error: run busy is being written by another process: wait for it, or end it first\n")
+    expect(code).toBe(1)
+    await run.until(run.lastStep + 1, child)
+    child.kill("SIGKILL")
+    expect((await outcome(child)).errors).toBe("")
+  })
 })
