@@ -1,7 +1,15 @@
 import { Effect, Layer } from "effect"
 import { CheckpointStore, combineRewards, combineTrackers, openPlugin, Reward, Task, Tracker } from "@rlpt/core"
 import type { PluginContext, PluginKind } from "@rlpt/core"
-import { criticLayer, GpuDevice, policyLayer, referenceLayer, type RunDirectory } from "@rlpt/engines"
+import {
+  adapterOffLayer,
+  criticLayer,
+  GpuDevice,
+  policyLayer,
+  referenceLayer,
+  type PolicyOptions,
+  type RunDirectory,
+} from "@rlpt/engines"
 import type { AdamWOptions } from "@rlpt/tensor"
 import type { SftConfig, TrainConfig } from "./config/schema.ts"
 import type { Prepared, PreparedPlugins } from "./configured-plugins.ts"
@@ -44,25 +52,38 @@ export const runLayer = (plugins: PreparedPlugins, run: RunDirectory, root: stri
   )
 }
 
-/** The models of `rlpt train`: the policy, and the reference and the critic if its algorithm has a use for them. */
-export const trainEngines = (config: TrainConfig, model: string) =>
-  Layer.mergeAll(
-    policyLayer({ model, optimizer: optimizer(config) }),
-    config.beta > 0 ? referenceLayer(model) : Layer.empty,
+/**
+ * The models of `rlpt train`: the policy, and the reference and the critic if its algorithm has a use for them. The
+ * reference of a policy with an adapter is the policy without it.
+ */
+export const trainEngines = (config: TrainConfig, model: string) => {
+  const reference = config.lora === undefined ? referenceLayer(model) : adapterOffLayer
+  return Layer.mergeAll(
+    config.beta > 0 ? reference : Layer.empty,
     config.algorithm === "ppo" ? criticLayer(model, optimizer(config)) : Layer.empty,
-  ).pipe(Layer.provideMerge(GpuDevice.layer({ adapter: config.adapter })))
+  ).pipe(
+    Layer.provideMerge(policyLayer(policy(config, model))),
+    Layer.provideMerge(GpuDevice.layer({ adapter: config.adapter })),
+  )
+}
 
 /** The model of `rlpt sft`. */
 export const sftEngines = (config: SftConfig, model: string) =>
   policyLayer({
-    model,
-    optimizer: optimizer(config),
+    ...policy(config, model),
     ...(config.fromScratch && { fromScratch: { seed: config.seed } }),
   }).pipe(Layer.provideMerge(GpuDevice.layer({ adapter: config.adapter })))
 
 /** A model to sample from. */
 export const samplingEngines = (adapter: TrainConfig["adapter"], model: string) =>
   policyLayer({ model }).pipe(Layer.provideMerge(GpuDevice.layer({ adapter })))
+
+const policy = (config: TrainConfig | SftConfig, model: string): PolicyOptions => ({
+  model,
+  optimizer: optimizer(config),
+  trainable: config.trainable,
+  ...(config.lora && { lora: { ...config.lora, seed: config.seed } }),
+})
 
 const optimizer = ({ adamBeta1, adamBeta2, adamEpsilon, weightDecay }: TrainConfig | SftConfig): AdamWOptions => ({
   betas: [adamBeta1, adamBeta2],

@@ -11,6 +11,7 @@ import {
 import {
   checkNewName,
   createRun,
+  exportPolicyAdapter,
   GpuDevice,
   openRun,
   PolicyInfo,
@@ -101,7 +102,7 @@ type Services = Engines | Task | Reward | CheckpointStore | Tracker
 /** Starts or goes on with a run: trains, writes the model and says how it went. */
 export const trainingRun = Effect.fn("trainingRun")(function* <C extends TrainConfig | SftConfig, E1, E2>(
   command: string,
-  { config, plugins, resumed }: PreparedRun<C>,
+  { config, model, plugins, resumed }: PreparedRun<C>,
   engines: Layer.Layer<Engines, E1>,
   program: Effect.Effect<unknown, E2, Services>,
 ) {
@@ -115,15 +116,17 @@ export const trainingRun = Effect.fn("trainingRun")(function* <C extends TrainCo
   yield* announceInterruption
   yield* Effect.gen(function* () {
     const { adapter } = yield* GpuDevice
-    const { parameters } = yield* PolicyInfo
+    const { parameters, trainable } = yield* PolicyInfo
     const { name: task } = yield* Task
-    const facts = { adapter: adapterName(adapter), task, algorithm, parameters, run: run.name }
+    const facts = { adapter: adapterName(adapter), task, algorithm, parameters, trainable, run: run.name }
     yield* screen.print(bold(screen, header(facts)))
     const warning = softwareWarning(adapter)
     if (warning !== undefined) yield* Effect.logWarning(warning)
     yield* program
     yield* run.writeModel(yield* Effect.flatMap(Policy, (policy) => policy.exportModel))
-    yield* summary(run)
+    const lora = yield* exportPolicyAdapter(model)
+    if (lora !== undefined) yield* run.writeAdapter(lora)
+    yield* summary(run, lora !== undefined)
   }).pipe(
     Effect.onError(() => Effect.andThen(screen.live(""), sayHowToGoOn(command, run, config.outputDir))),
     Effect.provide(runLayer(plugins, run, config.root, config.maxSteps)),
@@ -152,13 +155,14 @@ const announceInterruption = Effect.gen(function* () {
 })
 
 /** How the run went and what to do with it. */
-const summary = Effect.fnUntraced(function* (run: RunDirectory) {
+const summary = Effect.fnUntraced(function* (run: RunDirectory, hasAdapter: boolean) {
   const screen = yield* Screen
   const path = yield* Path.Path
   const course = courseLine(yield* readCourse(path.join(run.path, "metrics.jsonl")))
   const lines = [
     ...(course === undefined ? [] : [bold(screen, course)]),
     `model    ${run.model}`,
+    ...(hasAdapter ? [`adapter  ${run.adapter}`] : []),
     `try it   rlpt generate --model ${run.model} ${JSON.stringify(yield* examplePrompt)}`,
   ]
   yield* Effect.forEach(lines, screen.print)

@@ -1,6 +1,7 @@
 import { Effect, Schema, SchemaTransformation } from "effect"
 import { checkSftOptions, checkTrainOptions, SftOptions, TrainOptions } from "@rlpt/algos"
 import { RewardSettings } from "@rlpt/core"
+import { checkTrained, trainedFields } from "./trained.ts"
 
 const withDefault = <S extends Schema.Top>(schema: S, value: S["Encoded"]) =>
   schema.pipe(Schema.withDecodingDefaultKey(Effect.succeed(value)))
@@ -36,6 +37,7 @@ const runFields = {
   model: Schema.optionalKey(Schema.NonEmptyString).annotate({
     description: "Hugging Face directory of the model to start from; the small built-in one if absent.",
   }),
+  ...trainedFields,
   task: withDefault(orShort(pluginUse("arithmetic")), "arithmetic").annotate({
     description: "Where prompts come from.",
   }),
@@ -64,7 +66,7 @@ export const TrainConfig = Schema.Struct({
     description: "What scores completions; the weighted sum counts.",
   }),
   ...TrainOptions.fields,
-}).check(Schema.makeFilter(checkTrainOptions))
+}).check(Schema.makeFilter((config) => [...checkTrained(config), ...checkTrainOptions(config)]))
 export type TrainConfig = typeof TrainConfig.Type
 
 /** Configuration of `rlpt sft`. */
@@ -74,5 +76,5 @@ export const SftConfig = Schema.Struct({
     description: "Draw fresh weights for the model's config.json instead of reading its weights.",
   }),
   ...SftOptions.fields,
-}).check(Schema.makeFilter(checkSftOptions))
+}).check(Schema.makeFilter((config) => [...checkTrained(config), ...checkSftOptions(config)]))
 export type SftConfig = typeof SftConfig.Type

@@ -5,6 +5,7 @@ import { TrainConfig } from "./schema.ts"
 /** What to show for keys that have no default. */
 const examples: Readonly<Record<string, unknown>> = {
   model: "./my-model",
+  lora: { r: 16, alpha: 32 },
   runName: "first-try",
   root: ".",
   epsilonHigh: 0.28,

@@ -304,6 +304,28 @@ describe("--set", () => {
     }),
   )
 
+  it.effect("takes an adapter by PEFT's names, or which weights to train, and not both", () =>
+    Effect.gen(function* () {
+      const adapted = yield* train(yaml("lora: { r: 4, target_modules: [q_proj, v_proj], use_rslora: true }"))
+      expect(adapted.config.lora).toEqual({
+        r: 4,
+        alpha: 32,
+        targetModules: ["q_proj", "v_proj"],
+        useRslora: true,
+        useDora: false,
+      })
+      expect(adapted.config.trainable).toBe("all")
+      expect((yield* train(yaml("trainable: { layers: [-2, -1] }"))).config.trainable).toEqual({ layers: [-2, -1] })
+      expect((yield* train(yaml("trainable: [norm]"))).config.lora).toBeUndefined()
+      expect(yield* trainError(yaml("lora: {}\ntrainable: norm"))).toBe(
+        "rlpt.config.yaml:2:1  trainable: with lora the adapter alone is trained: leave one of the two out",
+      )
+      expect(yield* trainError(yaml("lora:\n  rank: 3\n  r: 0"))).toMatch(
+        /rlpt.config.yaml:2:3 {2}lora.rank: unknown key[^]*rlpt.config.yaml:3:3 {2}lora.r: expected/,
+      )
+    }),
+  )
+
   it.effect("settles an algorithm's own defaults", () =>
     Effect.gen(function* () {
       const { config } = yield* train(yaml("beta: 0.01"), ["algorithm=ppo"])
