@@ -1,7 +1,16 @@
-import { bytesOf, showShape, sizeOf, type ComputeType, type DType, type HalfType, type HostArray, type Shape } from "../dtype.ts"
+import {
+  bytesOf,
+  showShape,
+  sizeOf,
+  type ComputeType,
+  type DType,
+  type HalfType,
+  type HostArray,
+  type Shape,
+} from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import type { Tensor } from "../graph/tensor.ts"
-import { normalArray, uniformArray } from "../random.ts"
+import { normalArray, uniformArray } from "../random/host.ts"
 
 const arrays = { f32: Float32Array, i32: Int32Array, u32: Uint32Array } as const
 
@@ -31,7 +40,11 @@ export abstract class TensorFactory {
   /** start, start + step, … (`count` of them). */
   arange(
     count: number,
-    { start = 0, step = 1, dtype = "f32" }: { readonly start?: number; readonly step?: number; readonly dtype?: ComputeType } = {},
+    {
+      start = 0,
+      step = 1,
+      dtype = "f32",
+    }: { readonly start?: number; readonly step?: number; readonly dtype?: ComputeType } = {},
   ): Tensor {
     const data = new arrays[dtype](count)
     for (let i = 0; i < count; i++) data[i] = start + i * step
@@ -41,7 +54,9 @@ export abstract class TensorFactory {
   /** `count` numbers from `start` to `stop`, both included, at equal distances. */
   linspace(start: number, stop: number, count: number): Tensor {
     return this.tensor(
-      Float32Array.from({ length: count }, (_, i) => (i === count - 1 ? stop : start + (i * (stop - start)) / (count - 1))),
+      Float32Array.from({ length: count }, (_, i) =>
+        i === count - 1 ? stop : start + (i * (stop - start)) / (count - 1),
+      ),
     )
   }
 
@@ -54,7 +69,8 @@ export abstract class TensorFactory {
 
   /** A tensor of f16 or bf16 from their bit patterns. */
   half(bits: Uint16Array, shape: Shape, dtype: HalfType, owner = "tensor"): Tensor {
-    if (bits.length !== sizeOf(shape)) throw new ShapeError("half", `${bits.length} elements do not fill ${showShape(shape)}`)
+    if (bits.length !== sizeOf(shape))
+      throw new ShapeError("half", `${bits.length} elements do not fill ${showShape(shape)}`)
     const padded = new Uint16Array(bits.length + (bits.length % 2))
     padded.set(bits)
     return this.upload(padded, shape, dtype, owner)

@@ -21,8 +21,8 @@ import { Tensor } from "../graph/tensor.ts"
 import { lower } from "../program/lower.ts"
 import { Program } from "../program/program.ts"
 import { Workspace } from "../program/workspace.ts"
-import { TensorFactory } from "./factory.ts"
 import { listOutputs, rebuildOutputs, type Compiled, type Explanation, type Outputs } from "./compiled.ts"
+import { TensorFactory } from "./factory.ts"
 import { Pipelines } from "./pipelines.ts"
 import { BufferPool, type MemoryReport } from "./pool.ts"
 import { Storage } from "./storage.ts"
@@ -143,11 +143,15 @@ export class Gpu extends TensorFactory {
     const programs = new Map<string, Recorded<Result>>()
     const build = (specs: readonly Spec[]): Recorded<Result> => {
       const inputs = specs.map((spec, index) => new Node({ kind: "input", index }, [], [spec]))
-      const { result, effects } = this.#traced(
-        () => fn(...(inputs.map((node) => new Tensor(this, { node, output: 0 })) as unknown as Args)),
+      const { result, effects } = this.#traced(() =>
+        fn(...(inputs.map((node) => new Tensor(this, { node, output: 0 })) as unknown as Args)),
       )
       const tensors = listOutputs(result)
-      const program = this.#program(tensors.map((tensor) => tensor.value), effects, inputs)
+      const program = this.#program(
+        tensors.map((tensor) => tensor.value),
+        effects,
+        inputs,
+      )
       const rebuild = (storages: readonly Storage[]): Result => {
         const fresh = tensors.map(({ shape, dtype }, i) => this.wrap(storages[i]!, shape, dtype))
         return rebuildOutputs(result, fresh)

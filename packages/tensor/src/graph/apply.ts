@@ -13,7 +13,10 @@ export const applyFused = <Attributes>(
   const inputs = operands.map((operand) => (isHalf(operand.dtype) ? operand.cast("f32") : operand))
   for (const input of inputs)
     if (input.gpu !== inputs[0]!.gpu) throw new TensorError(op.name, "operands live on different devices")
-  const specs = op.infer(inputs.map((input) => specOf(input.value)), attributes)
+  const specs = op.infer(
+    inputs.map((input) => specOf(input.value)),
+    attributes,
+  )
   const node = new Node(
     { kind: "fused", op: op as unknown as FusedOp<never>, attributes },
     inputs.map((input) => input.value),

@@ -27,12 +27,17 @@ export const valueAndGrad = (fn: (...params: Tensor[]) => Tensor, params: readon
 export const grad = (value: Tensor, params: readonly Tensor[]): readonly Tensor[] => {
   const { gpu } = value
   if (value.size !== 1) throw new ShapeError("grad", `needs a scalar, got shape ${showShape(value.shape)}`)
+  const gradients = pullBack(value, gpu.constant(1).broadcastTo(value.shape), params)
+  return gradients.map((gradient, i) => gradient ?? gpu.zeros(params[i]!.shape))
+}
+
+/** Gradients of Σ `seed` · `value` with respect to `params`; `undefined` for those that it does not depend on. */
+export const pullBack = (value: Tensor, seed: Tensor, params: readonly Tensor[]): readonly (Tensor | undefined)[] => {
   const wanted = new Set(params.map((param) => param.value.node))
   const order = dependents(value.value.node, wanted)
   const grads = new Map<Node, (Tensor | undefined)[]>()
-  const seed = gpu.constant(1)
   const seeds: Tensor[] = []
-  seeds[value.value.output] = seed.broadcastTo(value.shape)
+  seeds[value.value.output] = seed
   grads.set(value.value.node, seeds)
 
   for (const node of order.toReversed()) {
@@ -47,7 +52,7 @@ export const grad = (value: Tensor, params: readonly Tensor[]): readonly Tensor[
       grads.set(source, sums)
     })
   }
-  return params.map((param) => grads.get(param.value.node)?.[param.value.output] ?? gpu.zeros(param.shape))
+  return params.map(({ value: { node, output } }) => grads.get(node)?.[output])
 }
 
 /** Nodes on a path from `wanted` to `root`, inputs before users. A set keeps that order. */

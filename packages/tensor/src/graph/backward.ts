@@ -35,6 +35,7 @@ export const backward = (
     case "cast":
       return [g]
     case "reshape":
+      if (op.gradient) return [undefined, ...op.gradient({ grad: g!, output: outputs[0]!, inputs: inputs.slice(1) })]
       return [g!.reshape(x!.shape)]
     case "view":
       return [viewBackward(g!, x!.shape, op)]
@@ -47,7 +48,10 @@ export const backward = (
       if (!fused.backward) {
         // A gradient that arrives at whole numbers has nowhere to go.
         if (node.specs.every(({ dtype }) => computeType(dtype) !== "f32")) return []
-        throw new TensorError(fused.name, "has no gradient: build it from differentiable operations, or stop the gradient")
+        throw new TensorError(
+          fused.name,
+          "has no gradient: build it from differentiable operations, or stop the gradient",
+        )
       }
       return fused.backward({ inputs, outputs, grads, attributes: op.attributes, needs })
     }
@@ -80,7 +84,12 @@ const viewBackward = (gradient: Tensor, shape: Shape, { start, axes }: View): Te
   const forwards = backwards.length > 0 ? ordered.flip(backwards) : ordered
   const low = start.map((first, axis) => (steps[axis]! < 0 ? first + (counts[axis]! - 1) * steps[axis]! : first))
   if (sameShape(counts, shape)) return forwards
-  return spread(forwards, shape, low.map((first) => Math.max(0, first)), steps.map(Math.abs))
+  return spread(
+    forwards,
+    shape,
+    low.map((first) => Math.max(0, first)),
+    steps.map(Math.abs),
+  )
 }
 
 /** Reads back what was spread out. */

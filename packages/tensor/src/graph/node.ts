@@ -2,6 +2,7 @@ import type { Storage } from "../device/storage.ts"
 import type { DType, Shape } from "../dtype.ts"
 import type { MapName } from "../ops/table.ts"
 import type { FusedOp } from "./fused-op.ts"
+import type { Tensor } from "./tensor.ts"
 
 /** Shape and element type of one value. */
 export interface Spec {
@@ -21,8 +22,8 @@ export type Op =
   | { readonly kind: "map"; readonly fn: MapName }
   /** The same values as another dtype. */
   | { readonly kind: "cast" }
-  /** The same elements under another shape. */
-  | { readonly kind: "reshape" }
+  /** The elements of the first input under another shape. With a rule of its own, its gradient skips that input. */
+  | { readonly kind: "reshape"; readonly gradient?: GradientRule }
   /** Elements read in another order: slices, flips, permutations, broadcasts. */
   | ({ readonly kind: "view" } & View)
   /** Elements spread out, `fill` in between and around. */
@@ -39,6 +40,13 @@ export type Op =
   | { readonly kind: "fused"; readonly op: FusedOp<never>; readonly attributes: unknown }
   /** target += value, in place. */
   | { readonly kind: "accumulate" }
+
+/** Gradients of `inputs` (all but the first of the node) from that of the output; `undefined` where there is none. */
+export type GradientRule = (context: {
+  readonly grad: Tensor
+  readonly output: Tensor
+  readonly inputs: readonly Tensor[]
+}) => readonly (Tensor | undefined)[]
 
 export type ReduceName = "sum" | "max" | "min" | "prod"
 
@@ -65,6 +73,9 @@ export interface Value {
 }
 
 let created = 0
+
+/** Every node made from now on has this id or a larger one. */
+export const nextNodeId = (): number => created
 
 /** A step of a computation that has not happened yet, or ({@link storages}) has. */
 export class Node {

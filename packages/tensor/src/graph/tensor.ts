@@ -1,4 +1,13 @@
-import { computeType, isHalf, showShape, sizeOf, type ComputeType, type DType, type HostArray, type Shape } from "../dtype.ts"
+import {
+  computeType,
+  isHalf,
+  showShape,
+  sizeOf,
+  type ComputeType,
+  type DType,
+  type HostArray,
+  type Shape,
+} from "../dtype.ts"
 import { ShapeError, TensorError } from "../errors.ts"
 import type { Gpu } from "../device/gpu.ts"
 import { argReduce } from "../kernels/arg-reduce.ts"
@@ -49,7 +58,8 @@ export class Tensor extends Elementwise {
 
   /** The one element of a tensor of size 1. */
   async item(): Promise<number> {
-    if (this.size !== 1) throw new ShapeError("item", `needs one element, the tensor has shape ${showShape(this.shape)}`)
+    if (this.size !== 1)
+      throw new ShapeError("item", `needs one element, the tensor has shape ${showShape(this.shape)}`)
     return (await this.data())[0]!
   }
 
@@ -246,7 +256,14 @@ export class Tensor extends Elementwise {
   derive(op: Op, inputs: readonly Tensor[], shape: Shape, dtype: DType = this.dtype): Tensor {
     for (const input of inputs)
       if (input.gpu !== this.gpu) throw new TensorError(op.kind, "operands live on different devices")
-    return this.beside({ node: new Node(op, inputs.map((input) => input.value), [{ shape, dtype }]), output: 0 })
+    return this.beside({
+      node: new Node(
+        op,
+        inputs.map((input) => input.value),
+        [{ shape, dtype }],
+      ),
+      output: 0,
+    })
   }
 
   /** A tensor of this device for another value. For the library's own operations. */
@@ -266,8 +283,7 @@ export class Tensor extends Elementwise {
   /** `operands` as tensors of one compute type, which numbers take from the tensors among them. */
   #alike(fn: MapName, operands: readonly (Tensor | number)[]): readonly Tensor[] {
     const types = new Set(operands.flatMap((x) => (typeof x === "number" ? [] : [computeType(x.dtype)])))
-    if (types.size > 1)
-      throw new ShapeError(fn, `${[...types].join(" and ")} do not mix: cast one of them`)
+    if (types.size > 1) throw new ShapeError(fn, `${[...types].join(" and ")} do not mix: cast one of them`)
     const [type = "f32"] = types
     return operands.map((x) => (typeof x === "number" ? this.gpu.constant(x, type) : x))
   }
@@ -277,7 +293,10 @@ export class Tensor extends Elementwise {
       node.op.kind === "constant" && dtype === "f32" ? node.op.value : undefined,
     )
     if (numbers.every((number) => number !== undefined)) return this.gpu.constant(mapTable[fn].reference(...numbers))
-    const shape = broadcastShapes(fn, operands.map((operand) => operand.shape))
+    const shape = broadcastShapes(
+      fn,
+      operands.map((operand) => operand.shape),
+    )
     return this.derive({ kind: "map", fn }, operands, shape, type)
   }
 }

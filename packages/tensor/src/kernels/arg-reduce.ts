@@ -38,7 +38,12 @@ const argOp: FusedOp<Attributes> = {
 }
 
 /** Index of the extreme element along `axis` (of the whole tensor, flattened, without one), the first of equals: i32. */
-export const argReduce = (x: Tensor, fn: Attributes["fn"], axis?: number, { keepDims = false }: ReduceOptions = {}): Tensor => {
+export const argReduce = (
+  x: Tensor,
+  fn: Attributes["fn"],
+  axis?: number,
+  { keepDims = false }: ReduceOptions = {},
+): Tensor => {
   if (axis === undefined) {
     const index = argReduce(x.reshape([x.size]), fn, 0)
     return keepDims ? index.reshape(x.shape.map(() => 1)) : index

@@ -93,4 +93,5 @@ const batchedOp: FusedOp<{ readonly layout: Layout }> = {
  * Products of matrices side by side: [B, …] · [B, …], either batch of size 1 for all. Each element is one fma chain over
  * ascending k, as that of a single product.
  */
-export const batchedMatmul = (layout: Layout, a: Tensor, b: Tensor): Tensor => applyFusedOne(batchedOp, [a, b], { layout })
+export const batchedMatmul = (layout: Layout, a: Tensor, b: Tensor): Tensor =>
+  applyFusedOne(batchedOp, [a, b], { layout })

@@ -22,8 +22,12 @@ const concatOp: FusedOp<{ readonly axis: number }> = {
     const [first] = inputs
     for (const { shape, dtype } of inputs) {
       if (!sameShape(shape.toSpliced(axis, 1), first!.shape.toSpliced(axis, 1)))
-        throw new ShapeError("concat", `shapes ${showShape(first!.shape)} and ${showShape(shape)} differ beside axis ${axis}`)
-      if (dtype !== first!.dtype) throw new ShapeError("concat", `${first!.dtype} and ${dtype} do not mix: cast one of them`)
+        throw new ShapeError(
+          "concat",
+          `shapes ${showShape(first!.shape)} and ${showShape(shape)} differ beside axis ${axis}`,
+        )
+      if (dtype !== first!.dtype)
+        throw new ShapeError("concat", `${first!.dtype} and ${dtype} do not mix: cast one of them`)
     }
     const total = inputs.reduce((sum, { shape }) => sum + shape[axis]!, 0)
     return [{ shape: first!.shape.with(axis, total), dtype: first!.dtype }]
@@ -34,7 +38,8 @@ const concatOp: FusedOp<{ readonly axis: number }> = {
     for (const input of inputs) {
       const { outer, length } = splitAt(input.spec.shape, axis)
       const items = outer * length * inner
-      if (items > 0) emit.launch(copy, [input, out!], [items, length * inner, start * inner, total * inner], gridFor(items, 64))
+      if (items > 0)
+        emit.launch(copy, [input, out!], [items, length * inner, start * inner, total * inner], gridFor(items, 64))
       start += length
     }
   },

@@ -51,7 +51,8 @@ const crossEntropyOp: FusedOp<undefined> = {
   name: "crossEntropy",
   infer: ([logits, targets]) => {
     const [rows, classes] = logits!.shape
-    const fits = logits!.shape.length === 2 && targets!.dtype === "i32" && sameShape(targets!.shape, [rows!]) && classes! > 0
+    const fits =
+      logits!.shape.length === 2 && targets!.dtype === "i32" && sameShape(targets!.shape, [rows!]) && classes! > 0
     if (!fits || logits!.dtype !== "f32")
       throw new ShapeError(
         "crossEntropy",
@@ -84,7 +85,11 @@ const gradientOp: FusedOp<undefined> = {
  * −log softmax(logits)[target] of each row. logits: [N, C]; targets: i32 [N]. A target that is no class (−100, say) counts
  * for nothing.
  */
-export const crossEntropy = (logits: Tensor, targets: Tensor, { reduction = "mean" }: CrossEntropyOptions = {}): Tensor => {
+export const crossEntropy = (
+  logits: Tensor,
+  targets: Tensor,
+  { reduction = "mean" }: CrossEntropyOptions = {},
+): Tensor => {
   const loss = applyFused(crossEntropyOp, [logits, targets], undefined)[0]!
   if (reduction === "none") return loss
   if (reduction === "sum") return loss.sum()

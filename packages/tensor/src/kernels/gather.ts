@@ -124,7 +124,10 @@ const scatterOp: FusedOp<Attributes> = {
     checkIndices("scatter", x!.shape, ids!, attributes)
     const wanted = x!.shape.with(axis, ids!.shape[aligned ? axis : 0]!)
     if (!sameShape(source!.shape, wanted) || source!.dtype !== x!.dtype)
-      throw new ShapeError("scatter", `values ${source!.dtype} ${showShape(source!.shape)} must be ${x!.dtype} ${showShape(wanted)}`)
+      throw new ShapeError(
+        "scatter",
+        `values ${source!.dtype} ${showShape(source!.shape)} must be ${x!.dtype} ${showShape(wanted)}`,
+      )
     return [x!]
   },
   lower: (emit, [x, ids, source], [out], { axis, aligned }) => {
@@ -145,7 +148,11 @@ const scatterOp: FusedOp<Attributes> = {
       .reshape(source!.shape.map((_, i) => (i === axis ? count : 1)))
       .broadcastTo(source!.shape)
     const places = x!.gpu.constant(-1, "i32").broadcastTo(x!.shape)
-    const last = applyFusedOne(gatherOp, [applyFusedOne(scatterOp, [places, ids!, order], attributes), ids!], attributes)
+    const last = applyFusedOne(
+      gatherOp,
+      [applyFusedOne(scatterOp, [places, ids!, order], attributes), ids!],
+      attributes,
+    )
     const nothing = source!.zerosLike()
     return [
       applyFusedOne(scatterOp, [g!, ids!, nothing], attributes),
@@ -171,7 +178,10 @@ export const scatterAdd = (x: Tensor, axis: number, ids: Tensor, source: Tensor)
   const at = axisOf("scatterAdd", x.shape, axis)
   const sum = applyFusedOne(scatterSumOp, [source, ids], { axis: at, aligned: true, length: x.shape[at]! })
   if (!sameShape(sum.shape, x.shape))
-    throw new ShapeError("scatterAdd", `values ${showShape(source.shape)} do not fit ${showShape(x.shape)} along axis ${at}`)
+    throw new ShapeError(
+      "scatterAdd",
+      `values ${showShape(source.shape)} do not fit ${showShape(x.shape)} along axis ${at}`,
+    )
   return x.add(sum)
 }
 

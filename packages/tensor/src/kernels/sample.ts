@@ -4,7 +4,7 @@ import { applyFusedOne } from "../graph/apply.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
-import { pcg4dWgsl } from "../random.ts"
+import { pcg4dWgsl } from "../random/host.ts"
 
 export interface SampleOptions {
   /** Divides the logits; 0 takes the likeliest token (the first of equals). */

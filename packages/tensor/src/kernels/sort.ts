@@ -113,7 +113,12 @@ const argSortOp: FusedOp<{ readonly descending: boolean }> = {
     const rows = x!.spec.shape.slice(0, -1).reduce((a, b) => a * b, 1)
     if (length > countingLimit) return sortLong(emit, x!, out!, rows, length, Number(descending))
     const items = rows * length
-    emit.launch(counting(computeType(x!.spec.dtype)), [x!, out!], [items, length, Number(descending)], gridFor(items, 64))
+    emit.launch(
+      counting(computeType(x!.spec.dtype)),
+      [x!, out!],
+      [items, length, Number(descending)],
+      gridFor(items, 64),
+    )
   },
 }
 
@@ -141,7 +146,8 @@ export const sort = (x: Tensor, axis: number, options?: SortOptions): Sorted => 
 /** The `count` largest elements of `axis` (smallest: not descending), in order. */
 export const topK = (x: Tensor, count: number, axis: number, { descending = true }: SortOptions = {}): Sorted => {
   const at = axisOf("topK", x.shape, axis)
-  if (!(count <= x.shape[at]!)) throw new ShapeError("topK", `${count} is more than the ${x.shape[at]} elements of axis ${at}`)
+  if (!(count <= x.shape[at]!))
+    throw new ShapeError("topK", `${count} is more than the ${x.shape[at]} elements of axis ${at}`)
   const indices = argSort(x, axis, { descending }).slice(...Array<null>(at).fill(null), [0, count])
   return { values: gather(x, axis, indices), indices }
 }

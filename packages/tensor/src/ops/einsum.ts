@@ -43,7 +43,8 @@ const contract = (left: Named, right: Named, kept: ReadonlySet<string>): Named =
   const inner = shared.filter((label) => !kept.has(label)).join("")
   const rows = [...a.labels].filter((label) => !shared.includes(label)).join("")
   const columns = [...b.labels].filter((label) => !shared.includes(label)).join("")
-  const dims = (named: Named, labels: string) => [...labels].map((label) => named.tensor.shape[named.labels.indexOf(label)]!)
+  const dims = (named: Named, labels: string) =>
+    [...labels].map((label) => named.tensor.shape[named.labels.indexOf(label)]!)
   const [B, M, N, K] = [dims(a, batch), dims(a, rows), dims(b, columns), dims(a, inner)]
   const lead = B.length > 0 ? [sizeOf(B)] : []
   const x = permuted(a, batch + rows + inner).reshape([...lead, sizeOf(M), sizeOf(K)])
@@ -57,12 +58,14 @@ const parse = (formula: string, tensors: readonly Tensor[]) => {
   const fail = (why: string) => new ShapeError("einsum", `"${formula}" ${why}`)
   const [left, right, ...more] = formula.replaceAll(" ", "").split("->")
   const inputs = left!.split(",")
-  if (more.length > 0 || !inputs.every((labels) => /^[a-zA-Z]*$/.test(labels))) throw fail("is not a formula such as ij,jk->ik")
+  if (more.length > 0 || !inputs.every((labels) => /^[a-zA-Z]*$/.test(labels)))
+    throw fail("is not a formula such as ij,jk->ik")
   if (inputs.length !== tensors.length) throw fail(`has ${inputs.length} operands, not ${tensors.length}`)
   const dims = new Map<string, number>()
   inputs.forEach((labels, i) => {
     const { shape } = tensors[i]!
-    if (labels.length !== shape.length) throw fail(`names ${labels.length} axes of operand ${i}, which has ${shape.length}`)
+    if (labels.length !== shape.length)
+      throw fail(`names ${labels.length} axes of operand ${i}, which has ${shape.length}`)
     shape.forEach((dim, axis) => {
       const label = labels[axis]!
       if ((dims.get(label) ?? dim) !== dim) throw fail(`gives axis ${label} the sizes ${dims.get(label)} and ${dim}`)
@@ -71,7 +74,8 @@ const parse = (formula: string, tensors: readonly Tensor[]) => {
   })
   const once = [...dims.keys()].filter((label) => inputs.join("").split(label).length === 2)
   const output = right ?? once.sort().join("")
-  if (!unique(output) || [...output].some((label) => !dims.has(label))) throw fail("has an output that its operands do not make")
+  if (!unique(output) || [...output].some((label) => !dims.has(label)))
+    throw fail("has an output that its operands do not make")
   return { inputs, output }
 }
 

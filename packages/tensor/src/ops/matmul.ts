@@ -10,8 +10,10 @@ import { broadcastShapes } from "./axes.ts"
  * vector is a row on the left and a column on the right, as in NumPy. Each element is one fma chain over ascending k.
  */
 export const matmul = (a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor => {
-  if (a.shape.length === 0 || b.shape.length === 0) throw new ShapeError("matmul", "a scalar has no matrix product: use mul")
-  if (a.shape.length === 1) return matmul(a.unsqueeze(0), b, { ...options, transposeA: false }).squeeze(b.shape.length === 1 ? 0 : -2)
+  if (a.shape.length === 0 || b.shape.length === 0)
+    throw new ShapeError("matmul", "a scalar has no matrix product: use mul")
+  if (a.shape.length === 1)
+    return matmul(a.unsqueeze(0), b, { ...options, transposeA: false }).squeeze(b.shape.length === 1 ? 0 : -2)
   if (b.shape.length === 1) return matmul(a, b.unsqueeze(1), { ...options, transposeB: false }).squeeze(-1)
   if (a.shape.length === 2 && b.shape.length === 2) return product(a, b, options)
   return overBatches(a, b, options)
@@ -28,7 +30,9 @@ const overBatches = (a: Tensor, b: Tensor, { transposeA = false, transposeB = fa
   const result = [...lead, rows, columns]
   // One matrix on the right for all: the rows of every batch make one tall matrix.
   if (sizeOf(leadB) === 1 && !transposeA)
-    return product(a.reshape([sizeOf(leadA) * rows, a.shape.at(-1)!]), b.reshape(b.shape.slice(-2)), { transposeB }).reshape(result)
+    return product(a.reshape([sizeOf(leadA) * rows, a.shape.at(-1)!]), b.reshape(b.shape.slice(-2)), {
+      transposeB,
+    }).reshape(result)
   const batches = (x: Tensor, own: readonly number[]) => {
     const matrix = x.shape.slice(-2)
     return sizeOf(own) === 1

@@ -28,12 +28,7 @@ export const reduce = (x: Tensor, fn: ReduceName, axes?: Axes, { keepDims = fals
   const inner = apart ? 1 : sizeOf(shape.slice(last + 1))
   if (length === 0 && (fn === "max" || fn === "min")) throw new ShapeError(fn, "there is no element to choose")
   const short = rest.map((axis) => shape[axis]!)
-  const result = source.derive(
-    { kind: "reduce", fn, outer, length, inner },
-    [source],
-    short,
-    computeType(x.dtype),
-  )
+  const result = source.derive({ kind: "reduce", fn, outer, length, inner }, [source], short, computeType(x.dtype))
   return keepDims ? result.reshape(shape.map((dim, axis) => (folded.includes(axis) ? 1 : dim))) : result
 }
 
@@ -47,7 +42,10 @@ export const mean = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor =>
 /** Mean square distance from the mean, the mean taken first: no digits cancel. */
 export const variance = (x: Tensor, axes?: Axes, { correction = 1, ...options }: VarianceOptions = {}): Tensor => {
   const distance = x.sub(x.mean(axes, { keepDims: true }))
-  return distance.square().sum(axes, options).div(countOf(x, axes) - correction)
+  return distance
+    .square()
+    .sum(axes, options)
+    .div(countOf(x, axes) - correction)
 }
 
 /** log Σ eˣ, the largest element taken out first. */

@@ -105,7 +105,10 @@ export const spread = (x: Tensor, shape: Shape, low: readonly number[], step: re
 export const pad = (x: Tensor, widths: readonly (readonly [number, number])[], value: number): Tensor => {
   const wrong = widths.length !== x.shape.length || widths.flat().some((width) => width < 0 || !Number.isInteger(width))
   if (wrong)
-    throw new ShapeError("pad", `${JSON.stringify(widths)} is not a pair of widths for each axis of ${showShape(x.shape)}`)
+    throw new ShapeError(
+      "pad",
+      `${JSON.stringify(widths)} is not a pair of widths for each axis of ${showShape(x.shape)}`,
+    )
   if (widths.flat().every((width) => width === 0)) return x
   return spread(
     x,

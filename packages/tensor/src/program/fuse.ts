@@ -10,7 +10,8 @@ import { baseOf, type Conflicts } from "./schedule.ts"
 /** Whether `node` becomes part of a generated kernel. */
 const isFused = (node: Node): boolean => isPointwise(node) || node.op.kind === "reduce"
 
-const isPointwise = ({ op }: Node): boolean => isElementwise(op) || op.kind === "view" || op.kind === "pad" || op.kind === "constant"
+const isPointwise = ({ op }: Node): boolean =>
+  isElementwise(op) || op.kind === "view" || op.kind === "pad" || op.kind === "constant"
 
 /** Whether each element of the output comes from the elements at the same index. */
 const isElementwise = ({ kind }: Node["op"]): boolean => kind === "map" || kind === "cast"
@@ -47,7 +48,11 @@ export const groupPointwise = (
       roots.add(whole && root && iterationSize(root) === size ? root : undefined)
     }
     // A constant is written into the kernels that read it; only others need it in memory.
-    if (node.op.kind === "constant" && !outputs.has(node) && (users.get(node) ?? []).every(({ node: user }) => isFused(user)))
+    if (
+      node.op.kind === "constant" &&
+      !outputs.has(node) &&
+      (users.get(node) ?? []).every(({ node: user }) => isFused(user))
+    )
       continue
     const [only] = roots
     const inlined = roots.size === 1 && only && !outputs.has(node) && !conflicts.between(node, only)

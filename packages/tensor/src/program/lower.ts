@@ -124,14 +124,19 @@ class Lowering implements Emitter {
    */
   #mergeAccumulations(nodes: readonly Node[], materialized: ReadonlySet<Node>): void {
     const uses = new Map<Node, number>()
-    for (const node of nodes)
-      for (const input of node.inputs) uses.set(input.node, (uses.get(input.node) ?? 0) + 1)
+    for (const node of nodes) for (const input of node.inputs) uses.set(input.node, (uses.get(input.node) ?? 0) + 1)
     nodes.forEach((node, i) => {
       if (node.op.kind !== "accumulate") return
       const source = node.inputs[1]!.node
       const { place } = placeOf(node.inputs[0]!)
       const apart = source.inputs.every((input) => placeOf(input).place !== place)
-      if (accumulating(source) && nodes[i - 1] === source && uses.get(source) === 1 && !materialized.has(source) && apart)
+      if (
+        accumulating(source) &&
+        nodes[i - 1] === source &&
+        uses.get(source) === 1 &&
+        !materialized.has(source) &&
+        apart
+      )
         this.#merged.set(source, node)
     })
   }
@@ -214,7 +219,12 @@ class Lowering implements Emitter {
       return over === undefined ? planned(spec) : operands[over]!.cell
     })
     this.#place(node, cells)
-    op.lower(this, operands, node.specs.map((spec, i) => whole(spec, cells[i]!)), attributes)
+    op.lower(
+      this,
+      operands,
+      node.specs.map((spec, i) => whole(spec, cells[i]!)),
+      attributes,
+    )
   }
 
   #allocate(node: Node): Region {

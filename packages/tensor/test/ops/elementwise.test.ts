@@ -39,14 +39,22 @@ describe("element-wise operations of one operand", () => {
   test("that WGSL lacks, against their definitions, with gradients", async () => {
     const cases = Object.entries(smooth).map(([name, [fn, reference, low, high]], i): [string, Case] => [
       name,
-      { params: [param([3, 7], i + 1, low, high)], fn, reference: (x) => x.map(reference), grad: { abs: 2e-4, rel: 2e-4 } },
+      {
+        params: [param([3, 7], i + 1, low, high)],
+        fn,
+        reference: (x) => x.map(reference),
+        grad: { abs: 2e-4, rel: 2e-4 },
+      },
     ])
     await expectAll(gpu, Object.fromEntries(cases))
   })
 
   test("steps, whose gradient is zero", async () => {
     const x = gpu.tensor([-2.5, -1.5, -0.7, -0.5, 0, 0.5, 0.7, 1.5, 2.5, 3])
-    const { grads } = valueAndGrad((a) => a.floor().add(a.ceil()).add(a.round()).add(a.trunc()).add(a.sign()).sum(), [x])
+    const { grads } = valueAndGrad(
+      (a) => a.floor().add(a.ceil()).add(a.round()).add(a.trunc()).add(a.sign()).sum(),
+      [x],
+    )
     const results = await gpu.readAll([x.floor(), x.ceil(), x.round(), x.trunc(), x.sign(), ...grads])
     expect(results.map((array) => [...array].map((v) => v + 0))).toEqual([
       [-3, -2, -1, -1, 0, 0, 0, 1, 2, 3],
@@ -147,7 +155,10 @@ describe("masks", () => {
           map((x, y, z) => (x > 0 ? y : z), dense([4, 1], c), dense([3], a), dense([4, 3], b)).data,
       },
     })
-    const ids = gpu.tensor(new Int32Array([5, 6])).less(6).where(gpu.tensor(new Int32Array([1, 2])), -1)
+    const ids = gpu
+      .tensor(new Int32Array([5, 6]))
+      .less(6)
+      .where(gpu.tensor(new Int32Array([1, 2])), -1)
     expect(ids.dtype).toBe("i32")
     expect([...(await ids.data())]).toEqual([1, -1])
   })
@@ -162,7 +173,15 @@ describe("masks", () => {
 describe("whole numbers", () => {
   test("compute as they are", async () => {
     const a = gpu.tensor(new Int32Array([7, -7, 2 ** 30]))
-    const results = await gpu.readAll([a.add(1), a.div(2), a.mul(-2), a.neg().abs(), a.sign(), a.maximum(0), a.square()])
+    const results = await gpu.readAll([
+      a.add(1),
+      a.div(2),
+      a.mul(-2),
+      a.neg().abs(),
+      a.sign(),
+      a.maximum(0),
+      a.square(),
+    ])
     expect(results.map((array) => [...array])).toEqual([
       [8, -6, 2 ** 30 + 1],
       [3, -3, 2 ** 29],

@@ -12,7 +12,8 @@ const integers = (shape: readonly number[], below: number, seed: number) => {
   return Int32Array.from({ length: sizeOf(shape) }, () => Math.floor(next() * below))
 }
 const ids = (values: ArrayLike<number>, shape: readonly number[]) => gpu.tensor(Int32Array.from(values), shape)
-const flatOf = (shape: readonly number[], index: readonly number[]) => index.reduce((flat, k, axis) => flat * shape[axis]! + k, 0)
+const flatOf = (shape: readonly number[], index: readonly number[]) =>
+  index.reduce((flat, k, axis) => flat * shape[axis]! + k, 0)
 
 interface Place {
   readonly shape: readonly number[]
@@ -109,7 +110,10 @@ describe("writing by index", () => {
         `${count} along ${axis} of [${shape.join()}]`,
         {
           params: [param(shape, i), param(result, i + 5)],
-          fn: (x, source) => (add ? x.scatterAdd(axis, ids(index.data, result), source) : x.scatter(axis, ids(index.data, result), source)),
+          fn: (x, source) =>
+            add
+              ? x.scatterAdd(axis, ids(index.data, result), source)
+              : x.scatter(axis, ids(index.data, result), source),
           reference: (x, source) => scattered(dense(shape, x), along, index, dense(result, source), add),
         },
       ]
@@ -118,7 +122,10 @@ describe("writing by index", () => {
   })
 
   test("whole numbers are counted: a histogram", async () => {
-    const bins = await gpu.zeros([4], "i32").scatterAdd(0, ids([1, 3, 3, 1, 1, 9], [6]), gpu.ones([6], "i32")).data()
+    const bins = await gpu
+      .zeros([4], "i32")
+      .scatterAdd(0, ids([1, 3, 3, 1, 1, 9], [6]), gpu.ones([6], "i32"))
+      .data()
     expect([...bins]).toEqual([0, 3, 0, 2])
   })
 
@@ -127,6 +134,9 @@ describe("writing by index", () => {
     const pick = ids([0, 2, 2], [3])
     const [first] = grad(x.gather(0, pick).pow(3).sum(), [x])
     const [second] = grad(first!.sum(), [x])
-    expect((await gpu.readAll([first!, second!])).map((array) => [...array].map(Math.round))).toEqual([[3, 0, 54], [6, 0, 36]])
+    expect((await gpu.readAll([first!, second!])).map((array) => [...array].map(Math.round))).toEqual([
+      [3, 0, 54],
+      [6, 0, 36],
+    ])
   })
 })

@@ -24,7 +24,8 @@ export const expectAll = async (gpu: Gpu, cases: Readonly<Record<string, Case>>)
     }
     const grads = grad === false ? [] : valueAndGrad(weighted, tensors).grads
     output ??= fn(...tensors)
-    const functional = (...args: Float64Array[]) => Float64Array.from(reference(...args)).reduce((sum, y, i) => sum + weights[i]! * y, 0)
+    const functional = (...args: Float64Array[]) =>
+      Float64Array.from(reference(...args)).reduce((sum, y, i) => sum + weights[i]! * y, 0)
     const gradients = grad === false ? [] : centralDifferences(functional, inputs)
     const check = ([actual, ...actualGrads]: readonly ArrayLike<number>[]) => {
       expectClose(actual!, expected, value, name)

@@ -22,14 +22,21 @@ const sumOver = (formula: string, ...arrays: readonly Dense[]): Float64Array => 
     const index = unravel(dims, flat)
     const pick = (names: string) => [...names].map((label) => index[labels.indexOf(label)]!)
     const product = arrays.reduce((p, array, i) => p * at(array, pick(inputs[i]!)), 1)
-    const to = [...output].reduce((place, label) => place * dims[labels.indexOf(label)]! + index[labels.indexOf(label)]!, 0)
+    const to = [...output].reduce(
+      (place, label) => place * dims[labels.indexOf(label)]! + index[labels.indexOf(label)]!,
+      0,
+    )
     out[to]! += product
   }
   return out
 }
 
 /** A case of `fn` against the sum that `formula` describes; axes of size 1 broadcast. */
-const against = (formula: string, shapes: readonly (readonly number[])[], fn: (...tensors: Tensor[]) => Tensor): Case => ({
+const against = (
+  formula: string,
+  shapes: readonly (readonly number[])[],
+  fn: (...tensors: Tensor[]) => Tensor,
+): Case => ({
   params: shapes.map((shape, i) => param(shape, 7 * i + shape.length)),
   fn,
   reference: (...inputs) => sumOver(formula, ...inputs.map((x, i) => dense(shapes[i]!, x))),
@@ -41,19 +48,89 @@ describe("matmul of more than two axes", () => {
 
   test("batches, shared operands, transposed ones and vectors, with gradients", async () => {
     await expectAll(gpu, {
-      "batch of both": against("bik,bkj->bij", [[3, 2, 4], [3, 4, 5]], (a, b) => a.matmul(b)),
-      "right transposed": against("bik,bjk->bij", [[3, 2, 4], [3, 5, 4]], (a, b) => a.matmul(b, u)),
-      "left transposed": against("bki,bkj->bij", [[2, 4, 3], [2, 4, 5]], (a, b) => a.matmul(b, t)),
-      "both transposed": against("bki,bjk->bij", [[2, 4, 3], [2, 5, 4]], (a, b) => a.matmul(b, { ...t, ...u })),
-      "one matrix on the right": against("bcik,kj->bcij", [[2, 3, 2, 4], [4, 3]], (a, b) => a.matmul(b)),
-      "one matrix on the left": against("ik,bkj->bij", [[3, 4], [2, 4, 5]], (a, b) => a.matmul(b)),
-      "one on the right, left transposed": against("bki,kj->bij", [[2, 4, 3], [4, 5]], (a, b) => a.matmul(b, t)),
-      "batches that broadcast": against("bcik,ckj->bcij", [[2, 3, 2, 4], [3, 4, 2]], (a, b) => a.matmul(b)),
+      "batch of both": against(
+        "bik,bkj->bij",
+        [
+          [3, 2, 4],
+          [3, 4, 5],
+        ],
+        (a, b) => a.matmul(b),
+      ),
+      "right transposed": against(
+        "bik,bjk->bij",
+        [
+          [3, 2, 4],
+          [3, 5, 4],
+        ],
+        (a, b) => a.matmul(b, u),
+      ),
+      "left transposed": against(
+        "bki,bkj->bij",
+        [
+          [2, 4, 3],
+          [2, 4, 5],
+        ],
+        (a, b) => a.matmul(b, t),
+      ),
+      "both transposed": against(
+        "bki,bjk->bij",
+        [
+          [2, 4, 3],
+          [2, 5, 4],
+        ],
+        (a, b) => a.matmul(b, { ...t, ...u }),
+      ),
+      "one matrix on the right": against(
+        "bcik,kj->bcij",
+        [
+          [2, 3, 2, 4],
+          [4, 3],
+        ],
+        (a, b) => a.matmul(b),
+      ),
+      "one matrix on the left": against(
+        "ik,bkj->bij",
+        [
+          [3, 4],
+          [2, 4, 5],
+        ],
+        (a, b) => a.matmul(b),
+      ),
+      "one on the right, left transposed": against(
+        "bki,kj->bij",
+        [
+          [2, 4, 3],
+          [4, 5],
+        ],
+        (a, b) => a.matmul(b, t),
+      ),
+      "batches that broadcast": against(
+        "bcik,ckj->bcij",
+        [
+          [2, 3, 2, 4],
+          [3, 4, 2],
+        ],
+        (a, b) => a.matmul(b),
+      ),
       "matrix and vector": against("ik,k->i", [[3, 4], [4]], (a, b) => a.matmul(b)),
       "vector and matrix": against("k,kj->j", [[4], [4, 3]], (a, b) => a.matmul(b)),
       "vector and vector": against("k,k->", [[4], [4]], (a, b) => a.matmul(b)),
-      "nothing to sum": against("bik,bkj->bij", [[2, 3, 0], [2, 0, 4]], (a, b) => a.matmul(b)),
-      "no batch": against("bik,bkj->bij", [[0, 3, 2], [0, 2, 4]], (a, b) => a.matmul(b)),
+      "nothing to sum": against(
+        "bik,bkj->bij",
+        [
+          [2, 3, 0],
+          [2, 0, 4],
+        ],
+        (a, b) => a.matmul(b),
+      ),
+      "no batch": against(
+        "bik,bkj->bij",
+        [
+          [0, 3, 2],
+          [0, 2, 4],
+        ],
+        (a, b) => a.matmul(b),
+      ),
     })
   })
 
@@ -62,9 +139,15 @@ describe("matmul of more than two axes", () => {
   })
 
   test("each product has the bits of the product alone, however it is launched", async () => {
-    for (const [m, k, n] of [[3, 5, 7], [64, 64, 64]] as const) {
+    for (const [m, k, n] of [
+      [3, 5, 7],
+      [64, 64, 64],
+    ] as const) {
       const [a, b] = [randomArray(2 * m * k, 1), randomArray(2 * k * n, 2)]
-      const both = await gpu.tensor(a, [2, m, k]).matmul(gpu.tensor(b, [2, k, n])).data()
+      const both = await gpu
+        .tensor(a, [2, m, k])
+        .matmul(gpu.tensor(b, [2, k, n]))
+        .data()
       const alone = gpu.tensor(a.slice(m * k), [m, k]).matmul(gpu.tensor(b.slice(k * n), [k, n]))
       expectSameBits(both.slice(m * n), await alone.data())
     }
@@ -99,7 +182,9 @@ describe("einsum", () => {
   test("against the sum over every index, with gradients", async () => {
     await expectAll(
       gpu,
-      Object.fromEntries(formulas.map(([formula, ...shapes]) => [formula, against(formula, shapes, (...x) => einsum(formula, ...x))])),
+      Object.fromEntries(
+        formulas.map(([formula, ...shapes]) => [formula, against(formula, shapes, (...x) => einsum(formula, ...x))]),
+      ),
     )
   })
 

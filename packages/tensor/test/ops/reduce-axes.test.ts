@@ -28,7 +28,10 @@ const average = (list: readonly number[]) => sum(list) / list.length
 const varianceOf = (list: readonly number[], correction = 1) =>
   sum(list.map((x) => (x - average(list)) ** 2)) / (list.length - correction)
 
-type Reduction = readonly [fn: (x: Tensor, axes?: number | readonly number[]) => Tensor, reference: (list: number[]) => number]
+type Reduction = readonly [
+  fn: (x: Tensor, axes?: number | readonly number[]) => Tensor,
+  reference: (list: number[]) => number,
+]
 
 const reductions: Readonly<Record<string, Reduction>> = {
   sum: [(x, axes) => x.sum(axes), sum],
@@ -49,21 +52,26 @@ describe("reductions", () => {
     { shape: [7], axes: undefined },
   ] as const
 
-  test.each(Object.entries(reductions))("%s over one axis, several, and all, with gradients", async (_, [fn, reference]) => {
-    const cases = places.map(({ shape, axes }, i): [string, Case] => {
-      const folded = (axes === undefined ? shape.map((_, axis) => axis) : [axes].flat()).map((axis) => (axis + shape.length) % shape.length)
-      return [
-        `axes ${folded.join()} of [${shape.join()}]`,
-        {
-          params: [param(shape, i + 1, -1.5, 1.5)],
-          fn: (x) => fn(x, axes),
-          reference: (x) => groups(dense(shape, x), folded).map(reference),
-          grad: { abs: 2e-4, rel: 2e-4 },
-        },
-      ]
-    })
-    await expectAll(gpu, Object.fromEntries(cases))
-  })
+  test.each(Object.entries(reductions))(
+    "%s over one axis, several, and all, with gradients",
+    async (_, [fn, reference]) => {
+      const cases = places.map(({ shape, axes }, i): [string, Case] => {
+        const folded = (axes === undefined ? shape.map((_, axis) => axis) : [axes].flat()).map(
+          (axis) => (axis + shape.length) % shape.length,
+        )
+        return [
+          `axes ${folded.join()} of [${shape.join()}]`,
+          {
+            params: [param(shape, i + 1, -1.5, 1.5)],
+            fn: (x) => fn(x, axes),
+            reference: (x) => groups(dense(shape, x), folded).map(reference),
+            grad: { abs: 2e-4, rel: 2e-4 },
+          },
+        ]
+      })
+      await expectAll(gpu, Object.fromEntries(cases))
+    },
+  )
 
   test("keep reduced axes when told to", async () => {
     const x = gpu.tensor(randomArray(24, 1), [2, 3, 4])
@@ -77,7 +85,11 @@ describe("reductions", () => {
   })
 
   test("long rows are folded block by block, in one launch or two", async () => {
-    for (const [rows, length] of [[1, 1000], [2, 4096], [1500, 70]] as const) {
+    for (const [rows, length] of [
+      [1, 1000],
+      [2, 4096],
+      [1500, 70],
+    ] as const) {
       const data = randomArray(rows * length, 3)
       const x = gpu.tensor(data, [rows, length])
       const [total, top] = await gpu.readAll([x.sum(1), x.max(1)])
@@ -90,7 +102,10 @@ describe("reductions", () => {
         }
         return all
       }
-      expectSameBits(total!, Array.from({ length: rows }, (_, row) => blocks(row * length)))
+      expectSameBits(
+        total!,
+        Array.from({ length: rows }, (_, row) => blocks(row * length)),
+      )
       expectSameBits(top!, fold(dense([rows, length], data), 1, Number.NEGATIVE_INFINITY, Math.max).data)
     }
   })
@@ -108,7 +123,13 @@ describe("reductions", () => {
   test("of whole numbers stay whole", async () => {
     const x = gpu.tensor(new Int32Array([2 ** 24 + 1, 2, -5, 7]), [2, 2])
     const results = await gpu.readAll([x.sum(0), x.max(1), x.min(), x.prod(1), x.mean(1)])
-    expect(results.map((array) => [...array])).toEqual([[2 ** 24 - 4, 9], [2 ** 24 + 1, 7], [-5], [2 ** 25 + 2, -35], [2 ** 23 + 1, 1]])
+    expect(results.map((array) => [...array])).toEqual([
+      [2 ** 24 - 4, 9],
+      [2 ** 24 + 1, 7],
+      [-5],
+      [2 ** 25 + 2, -35],
+      [2 ** 23 + 1, 1],
+    ])
     expect(x.sum(0).dtype).toBe("i32")
   })
 
@@ -133,7 +154,13 @@ describe("reductions", () => {
 describe("arg reductions and scans", () => {
   test("argMax and argMin name the first of equals", async () => {
     const x = gpu.tensor([1, 7, 7, -2, -2, 0], [2, 3])
-    const results = await gpu.readAll([x.argMax(1), x.argMin(1), x.argMax(0), x.argMax(), x.argMin(0, { keepDims: true })])
+    const results = await gpu.readAll([
+      x.argMax(1),
+      x.argMin(1),
+      x.argMax(0),
+      x.argMax(),
+      x.argMin(0, { keepDims: true }),
+    ])
     expect(results.map((array) => [...array])).toEqual([[1, 2], [0, 0], [0, 0, 0], [1], [1, 1, 1]])
     expect(x.argMax(1).dtype).toBe("i32")
     expect([...(await x.cast("i32").argMax(-1).data())]).toEqual([1, 2])
@@ -159,17 +186,27 @@ describe("arg reductions and scans", () => {
         return total
       })
     }
-    const cases = ([[0, false, false], [1, true, false], [2, false, true], [1, true, true]] as const).map(
-      ([axis, reverse, exclusive], i): [string, Case] => [
-        `axis ${axis}${reverse ? " reverse" : ""}${exclusive ? " exclusive" : ""}`,
-        {
-          params: [param(shape, i)],
-          fn: (x) => x.cumSum(axis, { reverse, exclusive }),
-          reference: (x) => running(x, axis, reverse, exclusive),
-        },
-      ],
-    )
+    const cases = (
+      [
+        [0, false, false],
+        [1, true, false],
+        [2, false, true],
+        [1, true, true],
+      ] as const
+    ).map(([axis, reverse, exclusive], i): [string, Case] => [
+      `axis ${axis}${reverse ? " reverse" : ""}${exclusive ? " exclusive" : ""}`,
+      {
+        params: [param(shape, i)],
+        fn: (x) => x.cumSum(axis, { reverse, exclusive }),
+        reference: (x) => running(x, axis, reverse, exclusive),
+      },
+    ])
     await expectAll(gpu, Object.fromEntries(cases))
-    expect([...(await gpu.tensor(new Int32Array([1, 2, 3])).cumSum(0).data())]).toEqual([1, 3, 6])
+    expect([
+      ...(await gpu
+        .tensor(new Int32Array([1, 2, 3]))
+        .cumSum(0)
+        .data()),
+    ]).toEqual([1, 3, 6])
   })
 })

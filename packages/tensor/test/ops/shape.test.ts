@@ -22,7 +22,8 @@ const gatherFrom = (
 const indices = (dim: number, range: Range): number[] => {
   const [start, stop, step] = range === null || typeof range === "number" ? [range, null, 1] : range
   const by = step ?? 1
-  const clip = (index: number, low: number, high: number) => Math.min(Math.max(index < 0 ? index + dim : index, low), high)
+  const clip = (index: number, low: number, high: number) =>
+    Math.min(Math.max(index < 0 ? index + dim : index, low), high)
   const from = start == null ? (by > 0 ? 0 : dim - 1) : by > 0 ? clip(start, 0, dim) : clip(start, -1, dim - 1)
   const to = stop == null ? (by > 0 ? dim : -1) : by > 0 ? clip(stop, 0, dim) : clip(stop, -1, dim - 1)
   const list: number[] = []
@@ -32,16 +33,34 @@ const indices = (dim: number, range: Range): number[] => {
 
 describe("slice", () => {
   const cases: readonly (readonly [shape: readonly number[], ...ranges: Range[]])[] = [
-    [[5, 4], [1, 3]],
+    [
+      [5, 4],
+      [1, 3],
+    ],
     [[5, 4], null, [-3, -1]],
-    [[5, 8], [4, null, -2], [0, 8, 4]],
+    [
+      [5, 8],
+      [4, null, -2],
+      [0, 8, 4],
+    ],
     [[7], [null, null, -1]],
     [[7], [-2, 0, -3]],
     [[3, 4, 5], 1, null, [1, null, 2]],
     [[3, 4, 5], null, -1, -2],
-    [[6, 8], [2, 4], [4, 8]],
-    [[4, 3], [3, 1]],
-    [[1, 6], [0, 1], [null, 4]],
+    [
+      [6, 8],
+      [2, 4],
+      [4, 8],
+    ],
+    [
+      [4, 3],
+      [3, 1],
+    ],
+    [
+      [1, 6],
+      [0, 1],
+      [null, 4],
+    ],
     [[4], [-9, 99]],
   ]
 
@@ -86,7 +105,17 @@ describe("slice", () => {
 })
 
 describe("other views", () => {
-  const views: Readonly<Record<string, readonly [shape: readonly number[], fn: (x: Tensor) => Tensor, result: readonly number[], from: (index: number[]) => number[]]>> = {
+  const views: Readonly<
+    Record<
+      string,
+      readonly [
+        shape: readonly number[],
+        fn: (x: Tensor) => Tensor,
+        result: readonly number[],
+        from: (index: number[]) => number[],
+      ]
+    >
+  > = {
     transpose: [[2, 3, 4], (x) => x.transpose(), [4, 3, 2], ([a, b, c]) => [c!, b!, a!]],
     "transpose of some": [[2, 3, 4], (x) => x.transpose([1, 0, -1]), [3, 2, 4], ([a, b, c]) => [b!, a!, c!]],
     broadcastTo: [[3, 1], (x) => x.broadcastTo([2, 3, 4]), [2, 3, 4], ([, b]) => [b!, 0]],
@@ -98,7 +127,12 @@ describe("other views", () => {
     diagonal: [[3, 4], (x) => x.diagonal(), [3], ([i]) => [i!, i!]],
     "diagonal above": [[3, 4], (x) => x.diagonal(2), [2], ([i]) => [i!, i! + 2]],
     "diagonal below, of a batch": [[2, 3, 3], (x) => x.diagonal(-1), [2, 2], ([b, i]) => [b!, i! + 1, i!]],
-    "a view of a view": [[4, 6], (x) => x.transpose().slice([1, null, 2], [null, null, -1]), [3, 4], ([a, b]) => [3 - b!, 1 + 2 * a!]],
+    "a view of a view": [
+      [4, 6],
+      (x) => x.transpose().slice([1, null, 2], [null, null, -1]),
+      [3, 4],
+      ([a, b]) => [3 - b!, 1 + 2 * a!],
+    ],
     unsqueeze: [[2, 3], (x) => x.unsqueeze(1).unsqueeze(-1), [2, 1, 3, 1], ([a, , c]) => [a!, c!]],
     squeeze: [[1, 3, 1, 2], (x) => x.squeeze(), [3, 2], ([a, b]) => [0, a!, 0, b!]],
     "squeeze of one axis": [[1, 3, 1], (x) => x.squeeze(-1), [1, 3], ([a, b]) => [a!, b!, 0]],
@@ -107,9 +141,15 @@ describe("other views", () => {
   test("read the elements they should, with gradients", async () => {
     const entries = Object.entries(views).map(([name, [shape, fn, result, from]], i): [string, Case] => [
       name,
-      { params: [param(shape, i + 1)], fn, reference: (x) => gatherFrom(dense(shape, x), result, from), value: { abs: 0, rel: 0 } },
+      {
+        params: [param(shape, i + 1)],
+        fn,
+        reference: (x) => gatherFrom(dense(shape, x), result, from),
+        value: { abs: 0, rel: 0 },
+      },
     ])
-    for (const [name, [shape, fn, result]] of Object.entries(views)) expect(fn(gpu.zeros(shape)).shape, name).toEqual(result)
+    for (const [name, [shape, fn, result]] of Object.entries(views))
+      expect(fn(gpu.zeros(shape)).shape, name).toEqual(result)
     await expectAll(gpu, Object.fromEntries(entries))
   })
 
@@ -126,13 +166,28 @@ describe("other views", () => {
     const data = await x.data()
     const gatherFromBatch = (inside: (row: number, column: number) => boolean) =>
       data.map((value, i) => (inside(Math.floor(i / 4) % 3, i % 4) ? value : 0))
-    expectSameBits(results[0]!, keep((row, column) => column <= row))
-    expectSameBits(results[1]!, keep((row, column) => column <= row - 1))
-    expectSameBits(results[2]!, keep((row, column) => column >= row))
-    expectSameBits(results[3]!, keep((row, column) => column >= row + 2))
+    expectSameBits(
+      results[0]!,
+      keep((row, column) => column <= row),
+    )
+    expectSameBits(
+      results[1]!,
+      keep((row, column) => column <= row - 1),
+    )
+    expectSameBits(
+      results[2]!,
+      keep((row, column) => column >= row),
+    )
+    expectSameBits(
+      results[3]!,
+      keep((row, column) => column >= row + 2),
+    )
     expect([...results[4]!]).toEqual([0, 1, 1, 0, 0, 1, 0, 0, 0])
     const { grads } = valueAndGrad((a) => a.tril().sum(), [x])
-    expectSameBits(await grads[0]!.data(), data.map((_, i) => (i % 4 <= Math.floor(i / 4) % 3 ? 1 : 0)))
+    expectSameBits(
+      await grads[0]!.data(),
+      data.map((_, i) => (i % 4 <= Math.floor(i / 4) % 3 ? 1 : 0)),
+    )
   })
 })
 
@@ -145,25 +200,68 @@ describe("putting together and apart", () => {
         return index.every((k, axis) => k >= 0 && k < x.shape[axis]!) ? at(x, index) : value
       })
     }
-    const cases = ([
-      [[2, 3], [[1, 2], [0, 1]], 0],
-      [[2, 3], [[0, 0], [2, 0]], 1.5],
-      [[4], [[3, 3]], -1],
-      [[2, 4, 4], [[0, 0], [1, 1], [0, 0]], 0],
-      [[0, 2], [[1, 1], [0, 0]], 7],
-    ] as const).map(([shape, widths, value], i): [string, Case] => [
+    const cases = (
+      [
+        [
+          [2, 3],
+          [
+            [1, 2],
+            [0, 1],
+          ],
+          0,
+        ],
+        [
+          [2, 3],
+          [
+            [0, 0],
+            [2, 0],
+          ],
+          1.5,
+        ],
+        [[4], [[3, 3]], -1],
+        [
+          [2, 4, 4],
+          [
+            [0, 0],
+            [1, 1],
+            [0, 0],
+          ],
+          0,
+        ],
+        [
+          [0, 2],
+          [
+            [1, 1],
+            [0, 0],
+          ],
+          7,
+        ],
+      ] as const
+    ).map(([shape, widths, value], i): [string, Case] => [
       `${JSON.stringify(widths)} around [${shape.join()}]`,
-      { params: [param(shape, i + 1)], fn: (x) => x.pad(widths, value), reference: (x) => padded(dense(shape, x), widths, value) },
+      {
+        params: [param(shape, i + 1)],
+        fn: (x) => x.pad(widths, value),
+        reference: (x) => padded(dense(shape, x), widths, value),
+      },
     ])
     await expectAll(gpu, Object.fromEntries(cases))
-    expect([...(await gpu.tensor(new Int32Array([3])).pad([[1, 0]], -2).data())]).toEqual([-2, 3])
+    expect([
+      ...(await gpu
+        .tensor(new Int32Array([3]))
+        .pad([[1, 0]], -2)
+        .data()),
+    ]).toEqual([-2, 3])
     expect(() => gpu.zeros([2]).pad([[-1, 0]])).toThrow(/pad: \[\[-1,0\]\] is not a pair of widths/)
   })
 
   test("concat joins along any axis, empty parts too, with gradients", async () => {
     const joined = (axis: number, parts: readonly Dense[]) => {
       const lengths = parts.map(({ shape }) => shape[axis]!)
-      const shape = parts[0]!.shape.with(axis, lengths.reduce((a, b) => a + b))
+      const shape = parts[0]!.shape.with(
+        axis,
+        lengths.reduce((a, b) => a + b),
+      )
       return Float64Array.from({ length: sizeOf(shape) }, (_, flat) => {
         const index = unravel(shape, flat)
         let part = 0
@@ -171,17 +269,23 @@ describe("putting together and apart", () => {
         return at(parts[part]!, index)
       })
     }
-    const cases = ([
-      [0, [2, 3], [1, 3], [4, 3]],
-      [1, [2, 3], [2, 0], [2, 5]],
-      [-1, [2, 2, 4], [2, 2, 4]],
-      [1, [2, 1, 3], [2, 4, 3]],
-    ] as const).map(([axis, ...shapes], i): [string, Case] => [
+    const cases = (
+      [
+        [0, [2, 3], [1, 3], [4, 3]],
+        [1, [2, 3], [2, 0], [2, 5]],
+        [-1, [2, 2, 4], [2, 2, 4]],
+        [1, [2, 1, 3], [2, 4, 3]],
+      ] as const
+    ).map(([axis, ...shapes], i): [string, Case] => [
       `${JSON.stringify(shapes)} along ${axis}`,
       {
         params: shapes.map((shape, k) => param(shape, 10 * i + k)),
         fn: (...parts) => concat(parts, axis),
-        reference: (...parts) => joined((axis + shapes[0].length) % shapes[0].length, parts.map((x, k) => dense(shapes[k]!, x))),
+        reference: (...parts) =>
+          joined(
+            (axis + shapes[0].length) % shapes[0].length,
+            parts.map((x, k) => dense(shapes[k]!, x)),
+          ),
         value: { abs: 0, rel: 0 },
       },
     ])
@@ -194,14 +298,20 @@ describe("putting together and apart", () => {
   test("stack makes an axis", async () => {
     const [a, b] = [gpu.tensor(new Int32Array([1, 2])), gpu.tensor(new Int32Array([3, 4]))]
     const results = await gpu.readAll([stack([a, b]), stack([a, b], -1)])
-    expect(results.map((array) => [...array])).toEqual([[1, 2, 3, 4], [1, 3, 2, 4]])
+    expect(results.map((array) => [...array])).toEqual([
+      [1, 2, 3, 4],
+      [1, 3, 2, 4],
+    ])
     expect(stack([a, b]).dtype).toBe("i32")
   })
 
   test("split undoes concat", async () => {
     const data = randomArray(24, 5)
     const x = gpu.tensor(data, [2, 6, 2])
-    expect(x.split(4, 1).map(({ shape }) => shape)).toEqual([[2, 4, 2], [2, 2, 2]])
+    expect(x.split(4, 1).map(({ shape }) => shape)).toEqual([
+      [2, 4, 2],
+      [2, 2, 2],
+    ])
     expectSameBits(await concat(x.split([1, 3, 2], 1), 1).data(), data)
     expect(() => x.split([1, 2], 1)).toThrow(/sizes \[1, 2\] do not add up to 6/)
   })
@@ -234,7 +344,11 @@ describe("making tensors", () => {
   test("like another: without memory of their own", async () => {
     const x = gpu.tensor(new Int32Array([4, 5]))
     const results = await gpu.readAll([x.zerosLike(), x.onesLike(), x.fullLike(9)])
-    expect(results.map((array) => [...array])).toEqual([[0, 0], [1, 1], [9, 9]])
+    expect(results.map((array) => [...array])).toEqual([
+      [0, 0],
+      [1, 1],
+      [9, 9],
+    ])
     expect(x.onesLike().dtype).toBe("i32")
   })
 })

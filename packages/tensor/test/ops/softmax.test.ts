@@ -22,14 +22,16 @@ const reference = (x: Float64Array, shape: readonly number[], axis: number, log:
 
 describe.each([false, true])("softmax (logarithm: %s)", (log) => {
   test("along any axis, with gradients", async () => {
-    const cases = ([
-      [[3, 5], 1],
-      [[3, 5], 0],
-      [[2, 3, 4], 1],
-      [[2, 130], 1],
-      [[4, 1], 1],
-      [[0, 3], 1],
-    ] as const).map(([shape, axis], i): [string, Case] => [
+    const cases = (
+      [
+        [[3, 5], 1],
+        [[3, 5], 0],
+        [[2, 3, 4], 1],
+        [[2, 130], 1],
+        [[4, 1], 1],
+        [[0, 3], 1],
+      ] as const
+    ).map(([shape, axis], i): [string, Case] => [
       `axis ${axis} of [${shape.join()}]`,
       {
         params: [param(shape, i, -4, 4)],
@@ -60,7 +62,11 @@ describe("crossEntropy", () => {
     const x = param([4, 5], 1, -3, 3)
     await expectAll(gpu, {
       none: { params: [x], fn: (logits) => logits.crossEntropy(ids, { reduction: "none" }), reference: losses },
-      sum: { params: [x], fn: (logits) => logits.crossEntropy(ids, { reduction: "sum" }), reference: (v) => [total(v)] },
+      sum: {
+        params: [x],
+        fn: (logits) => logits.crossEntropy(ids, { reduction: "sum" }),
+        reference: (v) => [total(v)],
+      },
       mean: { params: [x], fn: (logits) => logits.crossEntropy(ids), reference: (v) => [total(v) / 3] },
     })
   })
@@ -69,7 +75,8 @@ describe("crossEntropy", () => {
     const [x, w] = [param([4, 3], 2), param([3, 5], 3)]
     const loss = (a: Float64Array, b: Float64Array) => {
       const logits = new Float64Array(20)
-      for (let i = 0; i < 4; i++) for (let j = 0; j < 5; j++) for (let k = 0; k < 3; k++) logits[i * 5 + j]! += a[i * 3 + k]! * b[k * 5 + j]!
+      for (let i = 0; i < 4; i++)
+        for (let j = 0; j < 5; j++) for (let k = 0; k < 3; k++) logits[i * 5 + j]! += a[i * 3 + k]! * b[k * 5 + j]!
       return total(logits) / 3
     }
     const { grads } = valueAndGrad(
@@ -92,7 +99,10 @@ describe("crossEntropy", () => {
       const p = reference(x, [2, 3], 1, false).map((value, i) => (value - (i === 0 || i === 5 ? 1 : 0)) / 2)
       return p.reduce((sum, g) => sum + g * g, 0)
     }
-    expectClose(c!, centralDifferences(squares, [Float64Array.from([1, 2, 0.5, -1, 0, 3])])[0]!, { abs: 1e-5, rel: 1e-4 })
+    expectClose(c!, centralDifferences(squares, [Float64Array.from([1, 2, 0.5, -1, 0, 3])])[0]!, {
+      abs: 1e-5,
+      rel: 1e-4,
+    })
   })
 
   test("the fused gradient says that it has none of its own", () => {
@@ -103,6 +113,8 @@ describe("crossEntropy", () => {
 
   test("names what does not fit", () => {
     expect(() => gpu.zeros([2, 3]).crossEntropy(gpu.zeros([2]))).toThrow(ShapeError)
-    expect(() => gpu.zeros([2, 3]).crossEntropy(gpu.zeros([3], "i32"))).toThrow(/crossEntropy: needs logits f32 \[N, C\]/)
+    expect(() => gpu.zeros([2, 3]).crossEntropy(gpu.zeros([3], "i32"))).toThrow(
+      /crossEntropy: needs logits f32 \[N, C\]/,
+    )
   })
 })

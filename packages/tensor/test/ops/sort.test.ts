@@ -24,8 +24,14 @@ describe("sort", () => {
       const [ascending, descending] = [order(values), order(values, true)]
       expect(part(arrays[1]!)).toEqual(ascending)
       expect(part(arrays[3]!)).toEqual(descending)
-      expectSameBits(part(arrays[0]!), ascending.map((i) => values[i]!))
-      expectSameBits(part(arrays[2]!), descending.map((i) => values[i]!))
+      expectSameBits(
+        part(arrays[0]!),
+        ascending.map((i) => values[i]!),
+      )
+      expectSameBits(
+        part(arrays[2]!),
+        descending.map((i) => values[i]!),
+      )
     }
   })
 

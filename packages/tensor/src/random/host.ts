@@ -30,8 +30,15 @@ fn pcg4d(key: vec4u) -> vec4u {
   return v;
 }`
 
-/** A word as a number in (0, 1): 24 bits, centred, so that neither end is reached. */
-const unit = (word: number): number => ((word >>> 8) + 0.5) / 2 ** 24
+/** What the last word of a counter is, so that no two distributions of one key share numbers. */
+export const streams = { uniform: 0, normal: 1, bits: 2, integers: 3, keys: 4 } as const
+
+/** A word as a number in (0, 1): 24 bits, centred; the last one would round to 1 in f32. */
+const unit = (word: number): number => Math.min(((word >>> 8) + 0.5) / 2 ** 24, 1 - 2 ** -24)
+
+/** {@link unit} in WGSL: the same f32. */
+export const unitWgsl = `
+fn unit(word: u32) -> f32 { return min((f32(word >> 8u) + 0.5) * ${2 ** -24}, ${1 - 2 ** -24}); }`
 
 export const uniformArray = (
   count: number,
@@ -39,7 +46,7 @@ export const uniformArray = (
 ): Float32Array<ArrayBuffer> => {
   const out = new Float32Array(count)
   for (let i = 0; i < count; i += 4) {
-    const words = pcg4d(seed >>> 0, Math.floor(seed / 2 ** 32), i / 4, 0)
+    const words = pcg4d(seed >>> 0, Math.floor(seed / 2 ** 32), i / 4, streams.uniform)
     for (let j = 0; j < 4 && i + j < count; j++) out[i + j] = low + (high - low) * unit(words[j]!)
   }
   return out
@@ -52,7 +59,7 @@ export const normalArray = (
 ): Float32Array<ArrayBuffer> => {
   const out = new Float32Array(count)
   for (let i = 0; i < count; i += 4) {
-    const words = pcg4d(seed >>> 0, Math.floor(seed / 2 ** 32), i / 4, 1)
+    const words = pcg4d(seed >>> 0, Math.floor(seed / 2 ** 32), i / 4, streams.normal)
     for (let pair = 0; pair < 2; pair++) {
       const radius = std * Math.sqrt(-2 * Math.log(unit(words[2 * pair]!)))
       const angle = 2 * Math.PI * unit(words[2 * pair + 1]!)
