@@ -1,0 +1,166 @@
+import { showShape, type Shape } from "../dtype.ts"
+import { ShapeError } from "../errors.ts"
+import { applyFusedOne } from "../graph/apply.ts"
+import type { FusedOp } from "../graph/fused-op.ts"
+import type { Tensor } from "../graph/tensor.ts"
+import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
+
+/** Height and width. */
+export type Pair = readonly [height: number, width: number]
+
+/** How a window moves over an image. */
+export interface Window {
+  readonly size: Pair
+  readonly stride: Pair
+  readonly padding: Pair
+  readonly dilation: Pair
+  /** Channels are divided into so many groups. */
+  readonly groups: number
+}
+
+interface Attributes extends Window {
+  /** Of the image: [batch, channels, height, width]. */
+  readonly shape: Shape
+}
+
+/** Places of the window along one direction. */
+const placesAlong = (window: Window, length: number, direction: 0 | 1): number => {
+  const extent = window.dilation[direction] * (window.size[direction] - 1) + 1
+  return Math.floor((length + 2 * window.padding[direction] - extent) / window.stride[direction]) + 1
+}
+
+/** Rows and columns that a window makes of an image of `shape`, or a `ShapeError`. */
+export const placesOf = (shape: Shape, window: Window): Pair => {
+  const [, channels, height, width] = shape
+  const numbers = [...window.size, ...window.stride, ...window.dilation, window.groups]
+  if (shape.length !== 4 || numbers.some((n) => !(n > 0 && Number.isInteger(n))) || channels! % window.groups !== 0)
+    throw new ShapeError("unfold", `${JSON.stringify(window)} does not fit ${showShape(shape)}`)
+  const places = [placesAlong(window, height!, 0), placesAlong(window, width!, 1)] as const
+  if (places.some((count) => count < 1))
+    throw new ShapeError(
+      "unfold",
+      `a window of ${window.size.join(" × ")} is larger than ${showShape(shape)} with its padding`,
+    )
+  return places
+}
+
+const params = Object.fromEntries(
+  // Of the image: channels per group, height, width. Of the window: size, places, stride, padding, dilation, each (h, w).
+  ["items", "batch", "groups", "C", "H", "W", "KH", "KW", "OH", "OW", "SH", "SW", "PH", "PW", "DH", "DW"].map(
+    (name) => [name, "u32"] as const,
+  ),
+)
+
+const values = (items: number, { shape, size, stride, padding, dilation, groups }: Attributes, places: Pair) => {
+  const [batch, channels, height, width] = shape as [number, number, number, number]
+  return [
+    items,
+    batch,
+    groups,
+    channels / groups,
+    height,
+    width,
+    ...size,
+    ...places,
+    ...stride,
+    ...padding,
+    ...dilation,
+  ]
+}
+
+const unfoldKernel: Kernel = {
+  name: "unfold",
+  params,
+  buffers: [reads("x"), writes("out")],
+  body: () => `${perItem(64, "p.items")}
+  var rest = i;
+  let kw = rest % p.KW; rest /= p.KW;
+  let kh = rest % p.KH; rest /= p.KH;
+  let c = rest % p.C; rest /= p.C;
+  let ow = rest % p.OW; rest /= p.OW;
+  let oh = rest % p.OH; rest /= p.OH;
+  let b = rest % p.batch; let g = rest / p.batch;
+  // Left of the image the difference wraps around and is far beyond it.
+  let h = oh * p.SH + kh * p.DH - p.PH;
+  let w = ow * p.SW + kw * p.DW - p.PW;
+  let inside = h < p.H && w < p.W;
+  let at = ((b * p.groups * p.C + g * p.C + c) * p.H + h) * p.W + w;
+  out[i] = select(0.0, x[select(0u, at, inside)], inside);
+}`,
+}
+
+/** One invocation per element of the image adds up the windows that see it, in order. */
+const foldKernel: Kernel = {
+  name: "fold",
+  params,
+  buffers: [reads("x"), writes("out")],
+  body: () => `${perItem(64, "p.items")}
+  let w = i % p.W; let h = (i / p.W) % p.H;
+  let channel = (i / (p.W * p.H)) % (p.groups * p.C); let b = i / (p.W * p.H * p.groups * p.C);
+  let g = channel / p.C; let c = channel % p.C;
+  var total = 0.0;
+  for (var kh = 0u; kh < p.KH; kh++) {
+    let y = h + p.PH - kh * p.DH;
+    let oh = y / p.SH;
+    if (kh * p.DH > h + p.PH || y % p.SH != 0u || oh >= p.OH) { continue; }
+    for (var kw = 0u; kw < p.KW; kw++) {
+      let z = w + p.PW - kw * p.DW;
+      let ow = z / p.SW;
+      if (kw * p.DW > w + p.PW || z % p.SW != 0u || ow >= p.OW) { continue; }
+      total += x[((((g * p.batch + b) * p.OH + oh) * p.OW + ow) * p.C + c) * p.KH * p.KW + kh * p.KW + kw];
+    }
+  }
+  out[i] = total;
+}`,
+}
+
+const columnsShape = (attributes: Attributes): Shape => {
+  const [batch, channels] = attributes.shape as [number, number]
+  const [rows, columns] = placesOf(attributes.shape, attributes)
+  const { groups, size } = attributes
+  return [groups, batch * rows * columns, (channels / groups) * size[0] * size[1]]
+}
+
+const product = (shape: Shape): number => shape.reduce((a, b) => a * b, 1)
+
+const unfoldOp: FusedOp<Attributes> = {
+  name: "unfold",
+  infer: ([x], attributes) => {
+    if (x!.dtype !== "f32") throw new ShapeError("unfold", `needs f32, got ${x!.dtype}`)
+    return [{ shape: columnsShape(attributes), dtype: "f32" }]
+  },
+  lower: (emit, [x], [out], attributes) => {
+    const items = product(out!.spec.shape)
+    emit.launch(
+      unfoldKernel,
+      [x!, out!],
+      values(items, attributes, placesOf(attributes.shape, attributes)),
+      gridFor(items, 64),
+    )
+  },
+  backward: ({ grads: [g], attributes }) => [applyFusedOne(foldOp, [g!], attributes)],
+}
+
+const foldOp: FusedOp<Attributes> = {
+  name: "fold",
+  infer: (_, { shape }) => [{ shape, dtype: "f32" }],
+  lower: (emit, [x], [out], attributes) => {
+    const items = product(attributes.shape)
+    emit.launch(
+      foldKernel,
+      [x!, out!],
+      values(items, attributes, placesOf(attributes.shape, attributes)),
+      gridFor(items, 64),
+    )
+  },
+  backward: ({ grads: [g], attributes }) => [applyFusedOne(unfoldOp, [g!], attributes)],
+}
+
+/**
+ * What a window sees at each of its places, a row each: x [B, C, H, W] becomes [groups, B·rows·columns, C/groups·h·w],
+ * 0 outside of the image. Its gradient adds up what each element was seen as.
+ */
+export const unfold = (x: Tensor, window: Window): Tensor => {
+  placesOf(x.shape, window)
+  return applyFusedOne(unfoldOp, [x], { ...window, shape: x.shape })
+}
