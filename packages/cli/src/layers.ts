@@ -9,8 +9,8 @@ import {
   referenceLayer,
   type PolicyOptions,
   type RunDirectory,
+  type TrainingOptions,
 } from "@rlpt/engines"
-import type { AdamWOptions } from "@rlpt/tensor"
 import type { SftConfig, TrainConfig } from "./config/schema.ts"
 import type { Prepared, PreparedPlugins } from "./configured-plugins.ts"
 import { watchRewards } from "./reward-watchdog.ts"
@@ -85,8 +85,9 @@ const policy = (config: TrainConfig | SftConfig, model: string): PolicyOptions =
   ...(config.lora && { lora: { ...config.lora, seed: config.seed } }),
 })
 
-const optimizer = ({ adamBeta1, adamBeta2, adamEpsilon, weightDecay }: TrainConfig | SftConfig): AdamWOptions => ({
-  betas: [adamBeta1, adamBeta2],
-  eps: adamEpsilon,
-  weightDecay,
+const optimizer = (config: TrainConfig | SftConfig): TrainingOptions => ({
+  betas: [config.adamBeta1, config.adamBeta2],
+  eps: config.adamEpsilon,
+  weightDecay: config.weightDecay,
+  gradientCheckpointing: config.gradientCheckpointing,
 })

@@ -1,10 +1,12 @@
 import {
   attention,
+  checkpoint,
   embedding,
   glu,
   layerNorm,
   linear,
   qkNorm,
+  random,
   rmsNorm,
   rope,
   ropeTable,
@@ -19,7 +21,7 @@ import {
 import type { DecoderConfig } from "./config.ts"
 import type { Head } from "./families/family.ts"
 import type { LoraAdapter } from "./lora/adapter.ts"
-import { activeModules, adaptedLinear } from "./lora/linear.ts"
+import { activeModules, adaptedLinear, type DropoutKeys } from "./lora/linear.ts"
 import { decoderParameters, type Parameters, type ParameterSpec } from "./parameters.ts"
 
 /** N tokens of any number of sequences, one after the other. */
@@ -44,6 +46,16 @@ export interface KvCache {
   readonly rows: Tensor
 }
 
+/** What a forward pass does besides computing hidden states from tokens. */
+export interface PassOptions {
+  /** Writes keys and values there, and reads those of earlier tokens. */
+  readonly cache?: KvCache
+  /** Keeps of each layer only what it hands on; a gradient computes the rest a second time, the same bits. */
+  readonly gradientCheckpointing?: boolean
+  /** u32 [2]: lets the adapter's dropout act, by this key. */
+  readonly dropoutKey?: Tensor | undefined
+}
+
 /** The forward pass of a decoder-only transformer. It owns no weights: they are handed in by name. */
 export interface Decoder {
   readonly config: DecoderConfig
@@ -57,7 +69,7 @@ export interface Decoder {
    * Last hidden states after the final norm, f32 [N, D]. Training and decoding run this one function: without a cache,
    * spans count rows among these N tokens; with one, they count the cache's rows.
    */
-  readonly hidden: (parameters: Parameters, input: PackedTokens, cache?: KvCache) => Tensor
+  readonly hidden: (parameters: Parameters, input: PackedTokens, pass?: PassOptions) => Tensor
   /** Weight of the language-model head, f32 [V, D]: the embedding table where the two are tied. */
   readonly head: (parameters: Parameters) => Tensor
   /** Logits of the next token, f32 [N, V], from hidden states [N, D]. To sample from; `logProbs` never makes them all. */
@@ -95,7 +107,7 @@ export const createDecoder = (
   )
 
   /** Norms and projections by the name of their parameters. */
-  const modulesOf = (parameters: Parameters) => {
+  const modulesOf = (parameters: Parameters, dropoutKeys?: DropoutKeys) => {
     const norm = (name: string, x: Tensor): Tensor => {
       const weight = get(parameters, `${name}.weight`)
       return config.norm.kind === "layer"
@@ -107,7 +119,7 @@ export const createDecoder = (
       const options = { ...(hasBias && { bias: get(parameters, `${name}.bias`) }), ...(residual && { residual }) }
       const modules = activeModules(adapter, name, parameters)
       if (adapter === undefined || modules.length === 0) return linear(x, weight, options)
-      return adaptedLinear(x, weight, options, modules, adapter.options, parameters)
+      return adaptedLinear(x, weight, options, modules, adapter.options, parameters, dropoutKeys)
     }
     /** x + the projection of what a part of a layer made of it, in some families through a norm of its own. */
     const join = (x: Tensor, part: Tensor, projection: string, hasBias: boolean, postNorm: string): Tensor =>
@@ -117,17 +129,17 @@ export const createDecoder = (
     return { norm, project, join }
   }
 
-  const hidden: Decoder["hidden"] = (parameters, { tokens, positions, spans }, cache) => {
-    const { norm, project, join } = modulesOf(parameters)
-    let x = embedding(get(parameters, "embed_tokens.weight"), tokens)
-    if (config.embeddingScale !== 1) x = x.mul(config.embeddingScale)
-    if (config.learnedPositions) x = x.add(embedding(get(parameters, "embed_positions.weight"), positions))
+  const hidden: Decoder["hidden"] = (parameters, { tokens, positions, spans }, pass = {}) => {
+    const { cache, gradientCheckpointing = false, dropoutKey } = pass
+    const dropoutKeys = adapter && dropoutKey && dropoutKeysOf(adapter, dropoutKey)
+    const { norm, project, join } = modulesOf(parameters, dropoutKeys)
 
-    for (const [i, { rope: angles, window, attentionScale: scale }] of config.layers.entries()) {
+    const layer = (input: Tensor, i: number): Tensor => {
+      const { rope: angles, window, attentionScale: scale } = config.layers[i]!
       const at = `layers.${i}`
 
       const { bias, outputBias, qkNorm: headNorm, softCap } = config.attention
-      let qkv = project(`${at}.self_attn.qkv_proj`, norm(`${at}.input_layernorm`, x), bias)
+      let qkv = project(`${at}.self_attn.qkv_proj`, norm(`${at}.input_layernorm`, input), bias)
       if (headNorm !== undefined) {
         const weight = (of: "q" | "k") => get(parameters, `${at}.self_attn.${of}_norm.weight`)
         qkv = qkNorm(qkv, weight("q"), weight("k"), { ...heads, ...headNorm })
@@ -135,14 +147,22 @@ export const createDecoder = (
       const split = { ...heads, ...(cache && { cache: { cache: cache.layers[i]!, rows: cache.rows } }) }
       const { q, kv } = angles === undefined ? splitHeads(qkv, split) : rope(qkv, tables[angles]!, positions, split)
       const attended = attention(q, kv, spans, { ...heads, scale, window, softCap })
-      x = join(x, attended, `${at}.self_attn.o_proj`, outputBias, `${at}.post_attention_layernorm`)
+      const x = join(input, attended, `${at}.self_attn.o_proj`, outputBias, `${at}.post_attention_layernorm`)
 
       const { activation, gated, bias: mlpBias } = config.feedForward
       const normed = norm(`${at}.pre_feedforward_layernorm`, x)
       const active = gated
         ? glu(project(`${at}.mlp.gate_up_proj`, normed, mlpBias), activation)
         : project(`${at}.mlp.up_proj`, normed, mlpBias)[activation]()
-      x = join(x, active, `${at}.mlp.down_proj`, mlpBias, `${at}.post_feedforward_layernorm`)
+      return join(x, active, `${at}.mlp.down_proj`, mlpBias, `${at}.post_feedforward_layernorm`)
+    }
+
+    let x = embedding(get(parameters, "embed_tokens.weight"), tokens)
+    if (config.embeddingScale !== 1) x = x.mul(config.embeddingScale)
+    if (config.learnedPositions) x = x.add(embedding(get(parameters, "embed_positions.weight"), positions))
+
+    for (const i of config.layers.keys()) {
+      x = gradientCheckpointing ? checkpoint((input: Tensor) => layer(input, i))(x) : layer(x, i)
     }
     return norm("norm", x)
   }
@@ -168,6 +188,13 @@ export const createDecoder = (
       for (const table of Object.values(tables)) table.dispose()
     },
   }
+}
+
+/** A key for each adapted module. */
+const dropoutKeysOf = ({ modules }: LoraAdapter, key: Tensor): DropoutKeys => {
+  const names = [...modules.values()].flat().map(({ name }) => name)
+  const keys = random.split(key, names.length)
+  return new Map(names.map((name, i) => [name, keys[i]!]))
 }
 
 const get = (parameters: Parameters, name: string): Tensor => {

@@ -1,5 +1,12 @@
 export { parseConfig, type ConfigOptions, type DecoderConfig } from "./config.ts"
-export { createDecoder, type Decoder, type KvCache, type PackedTokens } from "./decoder.ts"
+export {
+  createDecoder,
+  type Decoder,
+  type DecoderOptions,
+  type KvCache,
+  type PackedTokens,
+  type PassOptions,
+} from "./decoder.ts"
 export { ModelError, type ModelFault } from "./errors.ts"
 export type { Head } from "./families/family.ts"
 export type { ModelFiles } from "./files.ts"

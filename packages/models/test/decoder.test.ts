@@ -72,7 +72,7 @@ describe.each(models)("%s agrees with transformers", (name, options) => {
       })
       const rows = gpu.tensor(Int32Array.from(active, (i) => i * capacity + position))
       const cache: KvCache = { layers, rows }
-      const step = (await decoder.hidden(parameters, input, cache).data()) as Float32Array
+      const step = (await decoder.hidden(parameters, input, { cache }).data()) as Float32Array
       for (const [row, i] of active.entries()) {
         const at = (starts[i]! + position) * width
         expect(step.slice(row * width, (row + 1) * width)).toEqual(whole.slice(at, at + width))

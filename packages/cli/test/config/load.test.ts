@@ -310,6 +310,7 @@ describe("--set", () => {
       expect(adapted.config.lora).toEqual({
         r: 4,
         alpha: 32,
+        dropout: 0,
         targetModules: ["q_proj", "v_proj"],
         useRslora: true,
         useDora: false,

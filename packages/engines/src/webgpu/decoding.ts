@@ -138,9 +138,11 @@ export class Decoding {
     const programs: Programs = {
       prefill: this.#gpu.compile((...[tokens, positions, spans, rows, last]: readonly Tensor[]) => {
         const input = { tokens: tokens!, positions: positions!, spans: spans! }
-        return draw(embedding(decoder.hidden(parameters, input, { layers: cache, rows: rows! }), last!))
+        return draw(embedding(decoder.hidden(parameters, input, { cache: { layers: cache, rows: rows! } }), last!))
       }),
-      decode: this.#gpu.compile(() => draw(decoder.hidden(parameters, state, { layers: cache, rows: state.rows }))),
+      decode: this.#gpu.compile(() =>
+        draw(decoder.hidden(parameters, state, { cache: { layers: cache, rows: state.rows } })),
+      ),
     }
     this.#programs.set(key, programs)
     return programs

@@ -1,4 +1,4 @@
-import type { Model } from "@rlpt/models"
+import type { Model, PassOptions } from "@rlpt/models"
 import { embedding, type Gpu, type Tensor } from "@rlpt/tensor"
 import type { PackedBatch } from "./batch.ts"
 
@@ -18,7 +18,8 @@ export const scoredHidden = (
   positions: Tensor,
   spans: Tensor,
   scored: Tensor,
-): Tensor => embedding(decoder.hidden(parameters, { tokens, positions, spans }), scored)
+  pass?: PassOptions,
+): Tensor => embedding(decoder.hidden(parameters, { tokens, positions, spans }, pass), scored)
 
 /** Runs `use` on tensors and frees them afterwards. */
 export const withTensors = async <A>(tensors: readonly Tensor[], use: () => Promise<A>): Promise<A> => {

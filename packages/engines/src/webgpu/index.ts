@@ -8,5 +8,5 @@ export {
   referenceLayer,
   type PolicyOptions,
 } from "./layers.ts"
-export { makeModelEngine } from "./model-engine.ts"
+export { makeModelEngine, type TrainingOptions } from "./model-engine.ts"
 export { makeRolloutEngine, type RolloutOptions } from "./rollout-engine.ts"

@@ -11,10 +11,9 @@ import {
   type ModelTokenizer,
   type Trainable,
 } from "@rlpt/models"
-import type { AdamWOptions } from "@rlpt/tensor"
 import { Context, Effect, Layer } from "effect"
 import { attempt, GpuDevice } from "./device.ts"
-import { makeModelEngine } from "./model-engine.ts"
+import { makeModelEngine, type TrainingOptions } from "./model-engine.ts"
 import { makeRolloutEngine } from "./rollout-engine.ts"
 
 export interface PolicyOptions {
@@ -27,7 +26,7 @@ export interface PolicyOptions {
   /** Trains these weights alone. */
   readonly trainable?: Trainable
   /** Absent: the model can be sampled from and scored, not trained. */
-  readonly optimizer?: AdamWOptions
+  readonly optimizer?: TrainingOptions
   /** Completions decoded side by side. Default 256. */
   readonly rolloutBatchSize?: number
 }
@@ -104,7 +103,7 @@ export const exportPolicyAdapter = (baseModel: string) =>
 /** A critic: the model with a value head, which starts at zero. */
 export const criticLayer = (
   source: string | ModelFiles,
-  optimizer: AdamWOptions,
+  optimizer: TrainingOptions,
 ): Layer.Layer<Critic, EngineError, GpuDevice> =>
   Layer.effect(
     Critic,

@@ -9,8 +9,8 @@ import {
   type TokenSequence,
   type TokenTensor,
 } from "@rlpt/core"
-import { exportModel, ModelError, type Model } from "@rlpt/models"
-import { adamw, grad, type AdamW, type AdamWOptions, type Compiled, type Gpu, type Tensor } from "@rlpt/tensor"
+import { exportModel, ModelError, type Model, type PassOptions } from "@rlpt/models"
+import { adamw, grad, random, type AdamW, type AdamWOptions, type Compiled, type Gpu, type Tensor } from "@rlpt/tensor"
 import { Effect } from "effect"
 import { batchProblem, packBatch, packField, sequenceProblem, unpackField } from "./batch.ts"
 import { attempt } from "./device.ts"
@@ -23,18 +23,26 @@ const forwardRows = 4096
 type Inputs = readonly Tensor[]
 type Program<Result> = Compiled<Inputs, Result>
 
-/** Models of this process as model engines: programs are recorded once per loss and shape, and replayed. */
-export const makeModelEngine = (gpu: Gpu, model: Model, optimizerOptions?: AdamWOptions): ModelEngine => {
+export interface TrainingOptions extends AdamWOptions {
+  /** Keeps little of each layer for the gradient and computes it again: less memory, more time, the same bits. */
+  readonly gradientCheckpointing?: boolean
+}
+
+/**
+ * Models of this process as model engines: programs are recorded once per loss and shape, and replayed. Without
+ * `training` a model can be evaluated only.
+ */
+export const makeModelEngine = (gpu: Gpu, model: Model, training?: TrainingOptions): ModelEngine => {
   const { decoder, parameters } = model
   const trained = Object.fromEntries(model.trainable.map((name) => [name, parameters[name]!]))
-  const optimizer = optimizerOptions && adamw(Object.values(trained), optimizerOptions)
+  const learner = training && makeLearner(gpu, model, adamw(Object.values(trained), training), training)
   const scoring = new Map<number, Program<Tensor>>()
   const valuing = lazily(() =>
     gpu.compile((...[tokens, positions, spans, scored]: Inputs) =>
       decoder.values(parameters, scoredHidden(model, tokens!, positions!, spans!, scored!)),
     ),
   )
-  const training = new WeakMap<LossProgram, Map<number, TrainingProgram>>()
+  const recorded = new WeakMap<LossProgram, Map<number, TrainingProgram>>()
   const stepping = new Map<number, Program<Tensor>>()
 
   const scoreProgram = (temperature: number) =>
@@ -64,10 +72,10 @@ export const makeModelEngine = (gpu: Gpu, model: Model, optimizerOptions?: AdamW
   const accumulate = async (batch: LossBatch, loss: LossProgram): Promise<LossReport> => {
     refuse(sequenceProblem(batch.sequences, model.config.contextLength) ?? batchProblem(batch))
     const packed = packBatch(batch.sequences)
-    const perLoss = training.get(loss) ?? new Map<number, TrainingProgram>()
-    training.set(loss, perLoss)
+    const perLoss = recorded.get(loss) ?? new Map<number, TrainingProgram>()
+    recorded.set(loss, perLoss)
     const { program, reductions } = cached(perLoss, batch.temperature, () =>
-      trainingProgram(gpu, model, requireOptimizer(optimizer), loss, batch.temperature),
+      trainingProgram(gpu, model, required(learner), loss, batch.temperature),
     )
     const perToken = [batch.weights, ...loss.fields.map((name) => batch.fields[name] ?? missingField(loss, name))]
     const inputs = [
@@ -90,7 +98,7 @@ export const makeModelEngine = (gpu: Gpu, model: Model, optimizerOptions?: AdamW
 
   const step = async ({ learningRate, maxGradNorm }: OptimizerStep) => {
     const program = cached(stepping, maxGradNorm, () =>
-      gpu.compile((...[rate]: Inputs) => requireOptimizer(optimizer).update({ learningRate: rate!, maxGradNorm })),
+      gpu.compile((...[rate]: Inputs) => required(learner).optimizer.update({ learningRate: rate!, maxGradNorm })),
     )
     const rate = gpu.tensor([learningRate], [1], "batch")
     const gradNorm = await withTensors([rate], async () => {
@@ -110,11 +118,11 @@ export const makeModelEngine = (gpu: Gpu, model: Model, optimizerOptions?: AdamW
     accumulate: (batch, loss) => attempt(`loss "${loss.name}"`, () => accumulate(batch, loss)),
     step: (options) => attempt("optimiser step", () => step(options)),
     exportState: attempt("export of the training state", () =>
-      exportTrainState(gpu, trained, requireOptimizer(optimizer)),
+      exportTrainState(gpu, trained, required(learner).state),
     ),
     restoreState: (state) =>
       attempt("restoring the training state", async () =>
-        restoreTrainState(gpu, trained, requireOptimizer(optimizer), state),
+        restoreTrainState(gpu, trained, required(learner).state, state),
       ),
     exportModel: Effect.tryPromise({
       try: () => exportModel(model),
@@ -122,6 +130,30 @@ export const makeModelEngine = (gpu: Gpu, model: Model, optimizerOptions?: AdamW
         new EngineError({ message: cause instanceof ModelError ? cause.message : "export of the model failed", cause }),
     }),
   }
+}
+
+/** What changes a model. */
+interface Learner {
+  readonly optimizer: AdamW
+  /** How a training pass runs; part of the program that calls it. */
+  readonly pass: () => PassOptions
+  /** Everything but the weights that a resumed run needs, by name. */
+  readonly state: Readonly<Record<string, Tensor>>
+}
+
+const makeLearner = (gpu: Gpu, model: Model, optimizer: AdamW, training: TrainingOptions): Learner => {
+  const { gradientCheckpointing = false } = training
+  const lora = model.decoder.adapter?.options
+  if (!lora?.dropout) return { optimizer, pass: () => ({ gradientCheckpointing }), state: optimizer.state }
+  // Each pass drops by the number of its own, which goes on where a checkpoint left it.
+  const passes = gpu.zeros([1], "f32", "optimizer")
+  const key = random.key(gpu, lora.seed)
+  const pass = () => {
+    const dropoutKey = random.fold(key, passes.cast("u32"))
+    gpu.accumulate(passes, gpu.constant(1).broadcastTo([1]))
+    return { gradientCheckpointing, dropoutKey }
+  }
+  return { optimizer, pass, state: { ...optimizer.state, passes } }
 }
 
 interface TrainingProgram {
@@ -136,7 +168,7 @@ const metricKey = (name: string) => `metric ${name}`
 const trainingProgram = (
   gpu: Gpu,
   model: Model,
-  optimizer: AdamW,
+  { optimizer, pass }: Learner,
   loss: LossProgram,
   temperature: number,
 ): TrainingProgram => {
@@ -144,7 +176,7 @@ const trainingProgram = (
   const reductions = new Map<string, Reduction>()
   const program = gpu.compile((...inputs: Inputs) => {
     const [tokens, positions, spans, scored, targets, weights, ...fields] = inputs
-    const hidden = scoredHidden(model, tokens!, positions!, spans!, scored!)
+    const hidden = scoredHidden(model, tokens!, positions!, spans!, scored!, pass())
     const outputs: Record<string, Tensor> = loss.outputs.includes("values")
       ? { values: decoder.values(parameters, hidden) }
       : { ...decoder.logProbs(parameters, hidden, targets!, { temperature }) }
@@ -180,9 +212,9 @@ const refuse = (problem: string | undefined): void => {
   if (problem !== undefined) throw new TypeError(problem)
 }
 
-const requireOptimizer = (optimizer: AdamW | undefined): AdamW => {
-  if (!optimizer) throw new TypeError("this model was loaded without an optimiser and cannot be trained")
-  return optimizer
+const required = (learner: Learner | undefined): Learner => {
+  if (!learner) throw new TypeError("this model was loaded without an optimiser and cannot be trained")
+  return learner
 }
 
 const missingField = (loss: LossProgram, name: string): never => {

@@ -133,6 +133,34 @@ describe.each(Object.entries(adapters))("%s", (_, lora) => {
   })
 })
 
+test("dropout acts in training passes alone, by counters that a checkpoint remembers", async () => {
+  const make = async (dropout: number) => {
+    const model = await tinyModel({ lora: { r: 3, alpha: 6, dropout, seed: 4 } })
+    await disturb(model)
+    return { model, engine: makeModelEngine(gpu, model, {}) }
+  }
+  const { engine, model } = await make(0.3)
+  const trajectories = await trajectoriesOf(model)
+  const sequences = sequencesOf(trajectories)
+  const stored = trajectories.map(({ samplerLogProbs }) => samplerLogProbs)
+  const weight = 1 / stored.reduce((sum, { length }) => sum + length, 0)
+  const weights = stored.map((x) => x.map(() => weight))
+  const batch = { sequences, fields: { samplerLogProbs: stored }, weights, temperature: 0.8 }
+  expect(maxDifference(await run(engine.logProbs(sequences, 0.8)), stored)).toBe(0)
+  const loss = async (of: typeof engine) => (await run(of.accumulate(batch, distance))).loss
+  const first = await loss(engine)
+  const second = await loss(engine)
+  expect(second).not.toBe(first)
+  const without = await loss((await make(0)).engine)
+  const away = async (rate: number) => Math.abs((await loss((await make(rate)).engine)) - without)
+  expect(await away(0.002)).toBeGreaterThan(0)
+  expect(await away(0.002)).toBeLessThan(0.1 * Math.abs(first - without))
+  const again = (await make(0.3)).engine
+  expect(await loss(again)).toBe(first)
+  await run(again.restoreState(await run(engine.exportState)))
+  expect(await loss(again)).toBe(await loss(engine))
+})
+
 test("layers that are selected are trained, the others stay, and a checkpoint holds the former", async () => {
   const model = await tinyModel({ trainable: { layers: [-1, -1] } })
   const engine = makeModelEngine(gpu, model, {})

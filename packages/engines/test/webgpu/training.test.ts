@@ -210,6 +210,23 @@ describe("a report", () => {
   })
 })
 
+test("gradient checkpointing gives the same bits in less memory", async () => {
+  const outcome = async (gradientCheckpointing: boolean) => {
+    const model = await tinyModel({ changes: { num_hidden_layers: 6 } })
+    const engine = makeModelEngine(gpu, model, { ...plain, gradientCheckpointing })
+    gpu.trim()
+    const before = gpu.memory().byOwner["workspace"] ?? 0
+    const report = await run(engine.accumulate(makeBatch(), surrogate))
+    const workspace = gpu.memory().byOwner["workspace"]! - before
+    await run(engine.step({ learningRate: 0.01, maxGradNorm: 1 }))
+    return { report, state: await run(engine.exportState), workspace }
+  }
+  const { workspace: most, ...kept } = await outcome(false)
+  const { workspace: least, ...recomputed } = await outcome(true)
+  expect(recomputed).toEqual(kept)
+  expect(least).toBeLessThan(most / 2)
+})
+
 describe("an optimiser step", () => {
   test("learns: the loss of a batch falls by taking steps on it", async () => {
     const engine = makeModelEngine(gpu, await tinyModel(), {})

@@ -1,6 +1,9 @@
-import { linear, type LinearOptions, type Tensor } from "@rlpt/tensor"
+import { dropout, linear, type LinearOptions, type Tensor } from "@rlpt/tensor"
 import type { Parameters } from "../parameters.ts"
 import type { LoraAdapter, LoraModule } from "./adapter.ts"
+
+/** Key (u32 [2]) by which each module drops elements of its input, by the module's name. */
+export type DropoutKeys = ReadonlyMap<string, Tensor>
 
 /**
  * The modules of a projection whose parameters are among `parameters`: none where the adapter is off.
@@ -14,7 +17,8 @@ export const activeModules = (
 
 /**
  * y = x · weightᵀ (+ bias) (+ residual), with what the adapted `modules` of the projection add to their rows:
- * scale · B · (A · x); with DoRA, y before the bias is then scaled row by row to the length that was learned.
+ * scale · B · (A · x); with DoRA, y before the bias is then scaled row by row to the length that was learned. With
+ * `dropoutKeys`, elements of x are dropped on their way to A.
  *
  * x: [N, K], weight: [M, K], result: [N, M]. Each element depends on its own row alone, whatever the others: prefill,
  * decoding and training agree bit for bit. The scale is applied between the two products, where no driver can contract
@@ -25,12 +29,14 @@ export const adaptedLinear = (
   weight: Tensor,
   { bias, residual }: LinearOptions,
   modules: ReadonlyArray<LoraModule>,
-  { scale, useDora }: LoraAdapter["options"],
+  { scale, useDora, dropout: rate }: LoraAdapter["options"],
   parameters: Parameters,
+  dropoutKeys?: DropoutKeys,
 ): Tensor => {
   const adapt = (y: Tensor): Tensor =>
-    modules.reduce((sum, { a, b, begin, end, height }) => {
-      const low = linear(x, parameters[a]!).mul(scale)
+    modules.reduce((sum, { name, a, b, begin, end, height }) => {
+      const key = dropoutKeys?.get(name)
+      const low = linear(key ? dropout(x, key, rate) : x, parameters[a]!).mul(scale)
       const whole = end - begin === height
       if (whole) return linear(low, parameters[b]!, { residual: sum })
       return sum.add(linear(low, parameters[b]!).pad([[0, 0], [begin, height - end]]))
