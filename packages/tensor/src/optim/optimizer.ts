@@ -1,0 +1,209 @@
+import { elementBytes } from "../dtype.ts"
+import { applyFused, applyFusedOne } from "../graph/apply.ts"
+import type { ValueAndGrad } from "../graph/autograd.ts"
+import type { FusedOp } from "../graph/fused-op.ts"
+import type { Tensor } from "../graph/tensor.ts"
+import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
+import { Arena, arenaLayouts, type ArenaLayout } from "./arena.ts"
+
+export interface UpdateOptions {
+  /** [1]; a tensor, so that a recorded program can take a new one each step. */
+  readonly learningRate: Tensor
+  /** L2 norm to which the whole gradient is clipped; 0 does not clip. */
+  readonly maxGradNorm?: number
+}
+
+/** How one launch changes all parameters, four elements an invocation. */
+export interface Rule {
+  readonly name: string
+  /** Running averages that it keeps for each parameter. */
+  readonly moments: number
+  /** Names of further buffers that it reads: what {@link Optimizer.prepare} returns. */
+  readonly reads?: readonly string[]
+  /** Numbers that it takes as `p.…`. */
+  readonly constants: Readonly<Record<string, number>>
+  /** Weight decay of matrices; vectors (norms, biases) are left out of it. */
+  readonly weightDecay: number
+  /**
+   * Updates `param[i]` and `moment1[i]`, …, from the clipped gradient `g`, the learning rate `lr` and the weight decay of
+   * this element, `decay`.
+   */
+  readonly wgsl: string
+}
+
+/** By its bits: WGSL lets compilers assume that no number is infinite or NaN. */
+export const isFiniteWgsl = `
+fn isFinite(x: f32) -> bool { return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u; }`
+
+const momentNames = ({ moments }: Rule): readonly string[] =>
+  Array.from({ length: moments }, (_, i) => `moment${i + 1}`)
+
+const updateKernel = (rule: Rule): Kernel => ({
+  name: rule.name,
+  params: {
+    items: "u32",
+    decayed: "u32",
+    weightDecay: "f32",
+    maxGradNorm: "f32",
+    ...Object.fromEntries(Object.keys(rule.constants).map((name) => [name, "f32"] as const)),
+  },
+  buffers: [
+    reads("norm"),
+    reads("learningRate"),
+    ...(rule.reads ?? []).map((name) => reads(name)),
+    ...["param", "grad", ...momentNames(rule)].map((name) => writes(name, "vec4f")),
+  ],
+  body: () => `${isFiniteWgsl}${perItem(64, "p.items")}
+  var g = grad[i];
+  grad[i] = vec4f();
+  let total = norm[0];
+  if (!isFinite(total)) { return; }
+  if (p.maxGradNorm > 0.0) { g *= min(1.0, p.maxGradNorm / (total + 1e-6)); }
+  let lr = learningRate[0];
+  let decay = select(0.0, p.weightDecay, i * 4u < p.decayed);
+  ${rule.wgsl}
+}`,
+})
+
+interface Attributes {
+  readonly rule: Rule
+  /** Elements from the start of the arena that decay. */
+  readonly decayed: number
+  readonly maxGradNorm: number
+}
+
+const updateOp: FusedOp<Attributes> = {
+  name: "optimizer",
+  infer: (inputs, { rule }) => inputs.slice(0, 2 + rule.moments),
+  inPlace: ({ rule }) => Object.fromEntries(Array.from({ length: 2 + rule.moments }, (_, i) => [i, i])),
+  lower: (emit, inputs, _, { rule, decayed, maxGradNorm }) => {
+    const inPlace = inputs.slice(0, 2 + rule.moments)
+    const items = inPlace[0]!.spec.shape[0]! / 4
+    emit.launch(
+      updateKernel(rule),
+      [...inputs.slice(2 + rule.moments), ...inPlace],
+      [items, decayed, rule.weightDecay, maxGradNorm, ...Object.values(rule.constants)],
+      gridFor(items, 64),
+    )
+  },
+}
+
+const clearKernel: Kernel = {
+  name: "clear gradients",
+  params: { items: "u32" },
+  buffers: [writes("grad", "vec4f")],
+  body: () => `${perItem(64, "p.items")}
+  grad[i] = vec4f();
+}`,
+}
+
+const clearOp: FusedOp<undefined> = {
+  name: "clear gradients",
+  infer: ([grad]) => [grad!],
+  inPlace: () => ({ 0: 0 }),
+  lower: (emit, [grad]) => {
+    const items = grad!.spec.shape[0]! / 4
+    emit.launch(clearKernel, [grad!], [items], gridFor(items, 64))
+  },
+}
+
+/** What one launch updates: a part of the parameters, with their gradients and moments. */
+class Shard {
+  readonly param: Arena
+  readonly grad: Arena
+  readonly moments: readonly Arena[]
+  /** Elements from the start on that decay. */
+  readonly decayed: number
+
+  constructor(layout: ArenaLayout, moments: number) {
+    this.param = new Arena(layout, "parameters")
+    this.param.adopt()
+    this.grad = new Arena(layout, "gradients")
+    this.moments = Array.from({ length: moments }, () => new Arena(layout, "optimizer"))
+    this.decayed = (layout.offsets[layout.params.filter(decays).length] ?? layout.bytes) / elementBytes
+  }
+}
+
+const decays = ({ shape }: Tensor): boolean => shape.length > 1
+
+/**
+ * What optimisers have in common: parameters, their gradients and moments lie in one buffer each (or several, of 128
+ * MiB), and one launch updates them all.
+ */
+export abstract class Optimizer {
+  readonly params: readonly Tensor[]
+  /** Accumulated gradients, one per parameter; zero after every update. */
+  readonly grads: readonly Tensor[]
+  readonly #rule: Rule
+  readonly #learningRate: number
+  readonly #shards: readonly Shard[]
+
+  /** Moves `params` (f32) into its own buffers. Create the optimiser before compiling functions that read them. */
+  constructor(params: readonly Tensor[], rule: Rule, learningRate: number) {
+    this.#rule = rule
+    this.#learningRate = learningRate
+    // Matrices first: those are what decays.
+    const ordered = [...params.filter(decays), ...params.filter((param) => !decays(param))]
+    this.#shards = arenaLayouts(ordered).map((layout) => new Shard(layout, rule.moments))
+    this.params = params
+    const grads = this.#shards.flatMap(({ grad }) => grad.views)
+    this.grads = params.map((param) => grads[ordered.indexOf(param)]!)
+  }
+
+  /** Adds gradients, in the order of {@link params}. */
+  accumulate(grads: readonly Tensor[]): void {
+    grads[0]?.gpu.pin(grads)
+    grads.forEach((gradient, i) => gradient.gpu.accumulate(this.grads[i]!, gradient))
+  }
+
+  /**
+   * Applies the accumulated gradient and clears it. Returns its L2 norm before clipping, []; if that is not finite, the
+   * parameters and moments stay as they were.
+   */
+  update({ learningRate, maxGradNorm = 0 }: UpdateOptions): Tensor {
+    const squares = this.#shards.map(({ grad }) => grad.flat.square().sum())
+    const norm = squares.reduce((total, square) => total.add(square)).sqrt()
+    const more = this.prepare(norm)
+    for (const { param, grad, moments, decayed } of this.#shards) {
+      const inPlace = [param, grad, ...moments].map((arena) => arena.flat)
+      const attributes = { rule: this.#rule, decayed, maxGradNorm }
+      norm.gpu.effect(applyFused(updateOp, [...inPlace, norm, learningRate, ...more], attributes)[0]!)
+    }
+    this.finish(norm, learningRate)
+    return norm
+  }
+
+  /** One whole step at the constructor's learning rate; gives back the value that was differentiated. */
+  step({ value, grads }: ValueAndGrad): Tensor {
+    value.gpu.pin([value, ...grads])
+    this.accumulate(grads)
+    this.update({ learningRate: value.gpu.constant(this.#learningRate) })
+    return value
+  }
+
+  /** Everything but the parameters that a resumed run needs, by name. */
+  get state(): Readonly<Record<string, Tensor>> {
+    const moments = this.#shards.flatMap(({ moments: arenas }, i) =>
+      momentNames(this.#rule).map((name, k) => [i === 0 ? name : `${name}.${i}`, arenas[k]!.flat] as const),
+    )
+    return Object.fromEntries(moments)
+  }
+
+  /** Gives gradients and moments back; the parameters stay. */
+  dispose(): void {
+    for (const { grad, moments } of this.#shards) for (const arena of [grad, ...moments]) arena.flat.dispose()
+  }
+
+  /** What the rule reads beside the gradient's norm and the learning rate. */
+  protected prepare(_norm: Tensor): readonly Tensor[] {
+    return []
+  }
+
+  /** What remains to be done when the rule has been applied. */
+  protected finish(_norm: Tensor, _learningRate: Tensor): void {}
+
+  /** Sets all gradients to zero. */
+  protected clear(): void {
+    for (const { grad } of this.#shards) grad.flat.gpu.effect(applyFusedOne(clearOp, [grad.flat], undefined))
+  }
+}
