@@ -62,3 +62,5 @@ export { dequantize, quantize, type Quantized, type QuantizeOptions } from "./ke
 export { dropout } from "./kernels/random.ts"
 export { pcg4d } from "./random/host.ts"
 export * as random from "./random/index.ts"
+export type { Leak } from "./device/leaks.ts"
+export { Scope, type ScopeReport } from "./device/scope.ts"

@@ -1,4 +1,8 @@
+import { Node, type Spec, type Value } from "../graph/node.ts"
 import { Tensor } from "../graph/tensor.ts"
+import type { Program } from "../program/program.ts"
+import type { Gpu } from "./gpu.ts"
+import type { Storage } from "./storage.ts"
 
 /** What a compiled function may return. */
 export type Outputs = Tensor | readonly Tensor[] | Readonly<Record<string, Tensor>>
@@ -19,12 +23,79 @@ export interface Compiled<Args extends readonly Tensor[], Result> {
   readonly dispose: () => void
 }
 
+/** What compiling needs of a device. */
+export interface CompileHost {
+  readonly gpu: Gpu
+  /** Throws if nothing may run now. */
+  readonly ready: () => void
+  /** Runs a function without computing anything; tells what it would update in place. */
+  readonly trace: <A>(run: () => A) => { readonly result: A; readonly effects: readonly Node[] }
+  readonly program: (outputs: readonly Value[], effects: readonly Node[], inputs: readonly Node[]) => Program
+  readonly storages: (tensors: readonly Tensor[]) => readonly Storage[]
+}
+
+/** One recording of a compiled function. */
+interface Recorded<Result> {
+  readonly program: Program
+  readonly rebuild: (storages: readonly Storage[]) => Result
+  /** Held because memory that the trace made lives as long as the graph that reads it. */
+  readonly effects: readonly Node[]
+}
+
+/** `fn`, recorded once for each set of input shapes; see `Gpu.compile`. */
+export const compileFunction = <Args extends readonly Tensor[], Result extends Outputs>(
+  host: CompileHost,
+  fn: (...inputs: Args) => Result,
+  owner: string,
+): Compiled<Args, Result> => {
+  const { gpu } = host
+  const programs = new Map<string, Recorded<Result>>()
+  const build = (specs: readonly Spec[]): Recorded<Result> => {
+    const inputs = specs.map((spec, index) => new Node({ kind: "input", index }, [], [spec]))
+    const args = inputs.map((node) => new Tensor(gpu, { node, output: 0 })) as unknown as Args
+    const { result, effects } = host.trace(() => fn(...args))
+    const tensors = listOutputs(result)
+    const values = tensors.map((tensor) => tensor.value)
+    const program = host.program(values, effects, inputs)
+    const rebuild = (storages: readonly Storage[]): Result =>
+      rebuildOutputs(
+        result,
+        tensors.map(({ shape, dtype }, i) => gpu.wrap(storages[i]!, shape, dtype)),
+      )
+    return { program, rebuild, effects }
+  }
+  const lookup = (args: Args): Recorded<Result> => {
+    const specs = args.map(({ shape, dtype }) => ({ shape, dtype }))
+    const key = specs.map(({ shape, dtype }) => `${dtype}${shape.join("x")}`).join()
+    const known = programs.get(key)
+    if (known) return known
+    const built = build(specs)
+    programs.set(key, built)
+    return built
+  }
+  const call = (...args: Args): Result => {
+    host.ready()
+    const { program, rebuild } = lookup(args)
+    return rebuild(program.run(host.storages(args), owner))
+  }
+  return Object.assign(call, {
+    explain: (...args: Args): Explanation => {
+      const { program } = lookup(args)
+      return { launches: program.launches, kernels: program.kernels, workspaceBytes: program.workspaceBytes }
+    },
+    dispose: () => {
+      for (const { program } of programs.values()) program.dispose()
+      programs.clear()
+    },
+  })
+}
+
 /** The tensors among `outputs`, in a fixed order. */
-export const listOutputs = (outputs: Outputs): readonly Tensor[] =>
+const listOutputs = (outputs: Outputs): readonly Tensor[] =>
   outputs instanceof Tensor ? [outputs] : Object.values(outputs)
 
 /** `tensors` in the form in which a function returned its outputs. */
-export const rebuildOutputs = <Result extends Outputs>(shape: Result, tensors: readonly Tensor[]): Result => {
+const rebuildOutputs = <Result extends Outputs>(shape: Result, tensors: readonly Tensor[]): Result => {
   if (shape instanceof Tensor) return tensors[0] as unknown as Result
   if (Array.isArray(shape)) return tensors as unknown as Result
   return Object.fromEntries(Object.keys(shape).map((key, i) => [key, tensors[i]!])) as unknown as Result

@@ -16,16 +16,18 @@ import {
 } from "../dtype.ts"
 import { DeviceLostError, OutOfMemoryError, ShapeError, TensorError, ValidationError } from "../errors.ts"
 import type { DeviceTraits } from "../graph/fused-op.ts"
-import { Node, type Spec, type Value } from "../graph/node.ts"
+import { Node, type Value } from "../graph/node.ts"
 import { Tensor } from "../graph/tensor.ts"
 import { lower } from "../program/lower.ts"
 import { Program } from "../program/program.ts"
 import { Workspace } from "../program/workspace.ts"
-import { listOutputs, rebuildOutputs, type Compiled, type Explanation, type Outputs } from "./compiled.ts"
+import { compileFunction, type Compiled, type Outputs } from "./compiled.ts"
 import { TensorFactory } from "./factory.ts"
 import { Pipelines } from "./pipelines.ts"
 import { BufferPool, type MemoryReport } from "./pool.ts"
 import { Storage } from "./storage.ts"
+import { LeakTracker, type Leak } from "./leaks.ts"
+import { Scope } from "./scope.ts"
 import { settle } from "./wait.ts"
 
 export interface OpenDeviceOptions {
@@ -33,6 +35,8 @@ export interface OpenDeviceOptions {
   readonly adapter?: "auto" | AdapterKind
   /** Bytes that tensors and workspace may take together. Default: no limit but the device's. */
   readonly memoryLimit?: number
+  /** Remembers where tensors are made, for {@link Gpu.leaks}. Costs a stack trace each. */
+  readonly trackLeaks?: boolean
 }
 
 /** Opens the device that tensors live on. Throws `AdapterError` when no adapter can be had. */
@@ -49,20 +53,12 @@ export const openDevice = async (options: OpenDeviceOptions = {}): Promise<Gpu> 
       maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
     },
   })
-  return new Gpu(device, info, options.memoryLimit ?? Number.POSITIVE_INFINITY)
+  return new Gpu(device, info, options.memoryLimit ?? Number.POSITIVE_INFINITY, options.trackLeaks)
 }
 
 /** Operations that update memory in place while a function is traced. */
 interface Trace {
   readonly effects: Node[]
-}
-
-/** One recording of a compiled function. */
-interface Recorded<Result> {
-  readonly program: Program
-  readonly rebuild: (storages: readonly Storage[]) => Result
-  /** Held because memory that the trace made lives as long as the graph that reads it. */
-  readonly effects: readonly Node[]
 }
 
 /** A WebGPU device and everything on it: memory, pipelines, and the programs that were recorded. */
@@ -73,13 +69,19 @@ export class Gpu extends TensorFactory {
   readonly #pool: BufferPool
   readonly #pipelines: Pipelines
   readonly #workspace: Workspace
-  readonly #finalizer = new FinalizationRegistry<Storage>((storage) => storage.release())
+  readonly #scopes: Scope[] = []
+  readonly #leaks: LeakTracker | undefined
+  readonly #finalizer = new FinalizationRegistry<Storage>((storage) => {
+    if (!storage.released) this.#leaks?.found(storage)
+    storage.release()
+  })
   #trace: Trace | undefined
   #failure: TensorError | undefined
   #closed = false
 
-  constructor(device: GPUDevice, adapter: AdapterInfo, memoryLimit: number) {
+  constructor(device: GPUDevice, adapter: AdapterInfo, memoryLimit: number, trackLeaks = false) {
     super()
+    this.#leaks = trackLeaks ? new LeakTracker() : undefined
     this.device = device
     this.adapter = adapter
     const fixed = adapter.subgroupMinSize === adapter.subgroupMaxSize && device.features.has("subgroups")
@@ -139,49 +141,45 @@ export class Gpu extends TensorFactory {
     fn: (...inputs: Args) => Result,
     options: { readonly name?: string } = {},
   ): Compiled<Args, Result> {
-    const owner = options.name ?? (fn.name || "compiled")
-    const programs = new Map<string, Recorded<Result>>()
-    const build = (specs: readonly Spec[]): Recorded<Result> => {
-      const inputs = specs.map((spec, index) => new Node({ kind: "input", index }, [], [spec]))
-      const { result, effects } = this.#traced(() =>
-        fn(...(inputs.map((node) => new Tensor(this, { node, output: 0 })) as unknown as Args)),
-      )
-      const tensors = listOutputs(result)
-      const program = this.#program(
-        tensors.map((tensor) => tensor.value),
-        effects,
-        inputs,
-      )
-      const rebuild = (storages: readonly Storage[]): Result => {
-        const fresh = tensors.map(({ shape, dtype }, i) => this.wrap(storages[i]!, shape, dtype))
-        return rebuildOutputs(result, fresh)
-      }
-      return { program, rebuild, effects }
-    }
-    const lookup = (specs: readonly Spec[]) => {
-      const key = specs.map(({ shape, dtype }) => `${dtype}${shape.join("x")}`).join()
-      const known = programs.get(key)
-      if (known) return known
-      const built = build(specs)
-      programs.set(key, built)
-      return built
-    }
-    const call = (...args: Args): Result => {
-      this.#check()
-      if (this.#trace) throw new TensorError("compile", "a compiled function may not be called inside another")
-      const { program, rebuild } = lookup(args.map(({ shape, dtype }) => ({ shape, dtype })))
-      return rebuild(program.run(this.#storages(args), owner))
-    }
-    return Object.assign(call, {
-      explain: (...args: Args): Explanation => {
-        const { program } = lookup(args.map(({ shape, dtype }) => ({ shape, dtype })))
-        return { launches: program.launches, kernels: program.kernels, workspaceBytes: program.workspaceBytes }
+    return compileFunction(
+      {
+        gpu: this,
+        ready: () => {
+          this.#check()
+          if (this.#trace) throw new TensorError("compile", "a compiled function may not be called inside another")
+        },
+        trace: (run) => this.#traced(run),
+        program: (outputs, effects, inputs) => this.#program(outputs, effects, inputs),
+        storages: (tensors) => this.#storages(tensors),
       },
-      dispose: () => {
-        for (const { program } of programs.values()) program.dispose()
-        programs.clear()
-      },
-    })
+      fn,
+      options.name ?? (fn.name || "compiled"),
+    )
+  }
+
+  /**
+   * Collects the tensors that get memory from now on, to give it back at the end of a block: `using scope = gpu.scope()`.
+   * Scopes nest. Optimisers and what a recorded program reads belong to no scope.
+   */
+  scope(): Scope {
+    const scope = new Scope(this, this.#scopes)
+    this.#scopes.push(scope)
+    return scope
+  }
+
+  /** Runs `make` outside of every scope: for what lives as long as something else does. */
+  unscoped<A>(make: () => A): A {
+    const scopes = this.#scopes.splice(0)
+    try {
+      return make()
+    } finally {
+      this.#scopes.push(...scopes)
+    }
+  }
+
+  /** Memory that only the garbage collector gave back, by where it was made; empty without `trackLeaks`. */
+  leaks(): readonly Leak[] {
+    return this.#leaks?.report() ?? []
   }
 
   /** Runs what is needed to give `tensors` memory, all in one program. */
@@ -330,7 +328,7 @@ export class Gpu extends TensorFactory {
     const trace: Trace = { effects: [] }
     this.#trace = trace
     try {
-      return { result: run(), effects: trace.effects }
+      return { result: this.unscoped(run), effects: trace.effects }
     } finally {
       this.#trace = undefined
     }
@@ -368,6 +366,8 @@ export class Gpu extends TensorFactory {
     if (this.#watched.has(storage)) return
     this.#watched.add(storage)
     this.#finalizer.register(node, storage)
+    this.#scopes.at(-1)?.add(storage)
+    this.#leaks?.made(storage)
   }
   readonly #watched = new WeakSet<Storage>()
 

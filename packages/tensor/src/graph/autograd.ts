@@ -40,7 +40,7 @@ export const pullBack = (value: Tensor, seed: Tensor, params: readonly Tensor[])
   seeds[value.value.output] = seed
   grads.set(value.value.node, seeds)
 
-  for (const node of order.toReversed()) {
+  for (const node of [...order].reverse()) {
     const outputs = grads.get(node)
     const needs = node.inputs.map((input) => order.has(input.node) && computeType(specOf(input).dtype) === "f32")
     if (!outputs || !needs.includes(true)) continue
@@ -55,35 +55,18 @@ export const pullBack = (value: Tensor, seed: Tensor, params: readonly Tensor[])
   return params.map(({ value: { node, output } }) => grads.get(node)?.[output])
 }
 
-/** Nodes on a path from `wanted` to `root`, inputs before users. A set keeps that order. */
-class NodeOrder {
-  readonly #nodes: Node[] = []
-  readonly #members = new Set<Node>()
-  add(node: Node): void {
-    this.#members.add(node)
-    this.#nodes.push(node)
+/** Nodes on a path from `wanted` to `root`, in order of creation: inputs before users. */
+const dependents = (root: Node, wanted: ReadonlySet<Node>): ReadonlySet<Node> => {
+  const seen = new Set<Node>()
+  const stack = [root]
+  while (stack.length > 0) {
+    const node = stack.pop()!
+    if (seen.has(node)) continue
+    seen.add(node)
+    for (const input of node.inputs) stack.push(input.node)
   }
-  has(node: Node): boolean {
-    return this.#members.has(node)
-  }
-  toReversed(): Node[] {
-    return this.#nodes.sort((a, b) => a.id - b.id).toReversed()
-  }
-}
-
-const dependents = (root: Node, wanted: ReadonlySet<Node>): NodeOrder => {
-  const order = new NodeOrder()
-  const seen = new Map<Node, boolean>()
-  const visit = (node: Node): boolean => {
-    const known = seen.get(node)
-    if (known !== undefined) return known
-    seen.set(node, false)
-    let depends = wanted.has(node)
-    for (const input of node.inputs) depends = visit(input.node) || depends
-    seen.set(node, depends)
-    if (depends) order.add(node)
-    return depends
-  }
-  visit(root)
+  const order = new Set<Node>()
+  for (const node of [...seen].sort((a, b) => a.id - b.id))
+    if (wanted.has(node) || node.inputs.some((input) => order.has(input.node))) order.add(node)
   return order
 }

@@ -73,7 +73,8 @@ abstract class AdaptiveMoments extends Optimizer {
     const decays = { beta1, beta2, rest1: 1 - beta1, rest2: 1 - beta2 }
     super(params, rule(coupling, eps, weightDecay, decays), lr)
     this.#decays = decays
-    this.#corrections = params[0]!.gpu.zeros([4], "f32", "optimizer")
+    const { gpu } = params[0]!
+    this.#corrections = gpu.unscoped(() => gpu.zeros([4], "f32", "optimizer"))
   }
 
   /** Moments and bias corrections. */

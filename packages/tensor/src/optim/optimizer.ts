@@ -144,7 +144,8 @@ export abstract class Optimizer {
     this.#learningRate = learningRate
     // Matrices first: those are what decays.
     const ordered = [...params.filter(decays), ...params.filter((param) => !decays(param))]
-    this.#shards = arenaLayouts(ordered).map((layout) => new Shard(layout, rule.moments))
+    const layouts = arenaLayouts(ordered)
+    this.#shards = params[0]!.gpu.unscoped(() => layouts.map((layout) => new Shard(layout, rule.moments)))
     this.params = params
     const grads = this.#shards.flatMap(({ grad }) => grad.views)
     this.grads = params.map((param) => grads[ordered.indexOf(param)]!)

@@ -16,6 +16,9 @@ const isPointwise = ({ op }: Node): boolean =>
 /** Whether each element of the output comes from the elements at the same index. */
 const isElementwise = ({ kind }: Node["op"]): boolean => kind === "map" || kind === "cast"
 
+/** Nodes of one kernel at most: drivers take their time over long programs. */
+const largestGroup = 128
+
 /**
  * Decides which element-wise nodes get memory of their own. A node that only one kernel reads, element for element,
  * is computed inside that kernel, unless what it reads has been overwritten by then; everything else is a root. Returns
@@ -37,6 +40,7 @@ export const groupPointwise = (
     }
   }
   const groups = new Map<Node, Node>()
+  const members = new Map<Node, number>()
   for (const node of nodes.toReversed()) {
     if (node.op.kind === "reduce") groups.set(node, node)
     if (!isPointwise(node) || node.storages) continue
@@ -55,8 +59,11 @@ export const groupPointwise = (
     )
       continue
     const [only] = roots
-    const inlined = roots.size === 1 && only && !outputs.has(node) && !conflicts.between(node, only)
+    const count = members.get(only!) ?? 1
+    const inlined =
+      roots.size === 1 && only && !outputs.has(node) && !conflicts.between(node, only) && count < largestGroup
     groups.set(node, inlined ? only : node)
+    if (inlined) members.set(only, count + 1)
   }
   return groups
 }

@@ -116,6 +116,19 @@ describe("element-wise operations of two operands", () => {
   })
 })
 
+test("a chain as long as a recurrent network is computed and differentiated", async () => {
+  const { value, grads } = valueAndGrad(
+    (x) => {
+      let h = x!
+      for (let i = 0; i < 4000; i++) h = i % 2 === 0 ? h.add(1) : h.sub(1)
+      return h.sum()
+    },
+    [gpu.tensor([1, 2])],
+  )
+  const [total, gradient] = await gpu.readAll([value, ...grads])
+  expect([...total!, ...gradient!]).toEqual([3, 1, 1])
+})
+
 describe("masks", () => {
   test("comparisons give 1 or 0 as f32, of integers too", async () => {
     const a = gpu.tensor(new Int32Array([1, 2, 3, -4]))

@@ -1,0 +1,59 @@
+import type { Tensor } from "../graph/tensor.ts"
+import type { Gpu } from "./gpu.ts"
+import type { Storage } from "./storage.ts"
+
+export interface ScopeReport {
+  /** Tensors of the scope that hold memory. */
+  readonly tensors: number
+  readonly bytes: number
+}
+
+/**
+ * The memory of the tensors that were made while it was the innermost scope of its device. Disposing of it gives back what
+ * was not kept.
+ */
+export class Scope {
+  readonly #gpu: Gpu
+  /** The open scopes of the device, the innermost last. */
+  readonly #open: Scope[]
+  readonly #held = new Set<Storage>()
+
+  constructor(gpu: Gpu, open: Scope[]) {
+    this.#gpu = gpu
+    this.#open = open
+  }
+
+  /** For the device: memory that was made in this scope. */
+  add(storage: Storage): void {
+    this.#held.add(storage)
+  }
+
+  /** Lets a tensor, or several, live on: in the scope around this one, if there is one. Computes what is not yet there. */
+  keep<Kept extends Tensor | readonly Tensor[]>(kept: Kept): Kept {
+    const tensors = (Array.isArray(kept) ? kept : [kept]) as readonly Tensor[]
+    this.#gpu.realize(tensors)
+    const outer = this.#open[this.#open.indexOf(this) - 1]
+    for (const { value } of tensors) {
+      const storage = value.node.memory[value.output]!
+      if (this.#held.delete(storage)) outer?.add(storage)
+    }
+    return kept
+  }
+
+  /** What would be given back now. */
+  report(): ScopeReport {
+    const live = [...this.#held].filter(({ released }) => !released)
+    return { tensors: live.length, bytes: live.reduce((sum, { bytes }) => sum + bytes, 0) }
+  }
+
+  dispose(): void {
+    const place = this.#open.indexOf(this)
+    if (place >= 0) this.#open.splice(place, 1)
+    for (const storage of this.#held) storage.release()
+    this.#held.clear()
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+}

@@ -1,0 +1,115 @@
+import { describe, expect, test } from "vitest"
+import { adamw, openDevice, TensorError, valueAndGrad, type Tensor } from "../../src/index.ts"
+import { testDevice } from "../device.ts"
+import { collectGarbage } from "../garbage.ts"
+
+const gpu = await testDevice()
+const inUse = () => gpu.memory().byOwner["tensor"] ?? 0
+
+describe("a scope", () => {
+  test("gives back at its end what was made in it, read or not", async () => {
+    const x = gpu.ones([1000])
+    const before = inUse()
+    let inner: Tensor | undefined
+    {
+      using scope = gpu.scope()
+      inner = x.mul(2)
+      expect(await inner.sum().item()).toBe(2000)
+      await inner.data()
+      gpu.zeros([500])
+      expect(scope.report().tensors).toBe(3)
+      expect(scope.report().bytes).toBe(4000 + 2000 + 16)
+    }
+    expect(inUse()).toBe(before)
+    await expect(inner.data()).rejects.toThrow(TensorError)
+    expect(await x.sum().item()).toBe(1000)
+  })
+
+  test("keeps what it is told to, and computes it before its sources go", async () => {
+    const total = (() => {
+      using scope = gpu.scope()
+      const source = gpu.full([10], 3)
+      const [a, b] = scope.keep([source.sum(), source.mul(2)])
+      return { a: a!, b: b! }
+    })()
+    expect(await total.a.item()).toBe(30)
+    expect([...(await total.b.data())]).toEqual(Array(10).fill(6))
+    total.a.dispose()
+    total.b.dispose()
+  })
+
+  test("hands what it keeps to the scope around it", async () => {
+    const before = inUse()
+    {
+      using _outer = gpu.scope()
+      let kept: Tensor
+      {
+        using innermost = gpu.scope()
+        kept = innermost.keep(gpu.ones([10]).mul(4))
+      }
+      expect(await kept.sum().item()).toBe(40)
+    }
+    expect(inUse()).toBe(before)
+  })
+
+  test("leaves alone what optimisers and recorded programs live on", async () => {
+    const w = gpu.ones([4])
+    const { optimizer, step } = (() => {
+      using _scope = gpu.scope()
+      const made = adamw([w], { lr: 0.1 })
+      const compiled = gpu.compile((x: Tensor) =>
+        made.step(
+          valueAndGrad(
+            (p) =>
+              p!
+                .mul(x)
+                .add(gpu.tensor([1, 2, 3, 4]))
+                .square()
+                .sum(),
+            [w],
+          ),
+        ),
+      )
+      compiled(gpu.ones([4]))
+      return { optimizer: made, step: compiled }
+    })()
+    const others = Array.from({ length: 8 }, () => gpu.full([64], 9))
+    expect(await step(gpu.ones([4])).item()).toBeLessThan(2 ** 2 + 3 ** 2 + 4 ** 2 + 5 ** 2)
+    expect((await w.data()).every((value) => value < 1)).toBe(true)
+    for (const other of others) other.dispose()
+    optimizer.dispose()
+  })
+
+  test("a loop in scopes holds its memory flat", async () => {
+    const w = gpu.ones([64, 64])
+    let held = 0
+    for (let i = 0; i < 20; i++) {
+      using _scope = gpu.scope()
+      await w.matmul(w).tanh().sum().item()
+      if (i === 0) held = gpu.memory().inUse
+      expect(gpu.memory().inUse).toBe(held)
+    }
+  })
+})
+
+describe("leaks", () => {
+  test("are what only the garbage collector gave back, by where it was made", async () => {
+    const device = await openDevice({ trackLeaks: true })
+    const forget = () => {
+      for (let i = 0; i < 3; i++) device.ones([256])
+    }
+    forget()
+    device.ones([8]).dispose()
+    {
+      using _scope = device.scope()
+      device.ones([8])
+    }
+    for (let i = 0; i < 20 && device.leaks().length === 0; i++) await collectGarbage()
+    const leaks = device.leaks()
+    expect(leaks.length).toBe(1)
+    expect(leaks[0]!.site).toMatch(/scope\.test/)
+    expect(leaks[0]!.bytes).toBe(leaks[0]!.tensors * 1024)
+    expect(gpu.leaks()).toEqual([])
+    device.destroy()
+  })
+})
