@@ -26,7 +26,7 @@ export {
   type ParameterSpec,
 } from "./parameters.ts"
 export type { RopeConfig } from "./rope.ts"
-export { exportModel, type ExportOptions } from "./save.ts"
+export { exportModel, saveModel, type ExportOptions } from "./save.ts"
 export type { AttentionConfig, FeedForwardConfig, LayerConfig, NormConfig, Sizes, Structure } from "./structure.ts"
 export type { Trainable } from "./trainable.ts"
 export { characterTokenizer } from "./tokenizer/character.ts"

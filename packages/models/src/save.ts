@@ -1,3 +1,5 @@
+import { mkdir, open, readdir, rename, rm } from "node:fs/promises"
+import { join } from "node:path"
 import { safetensorsFromFloat32, writeSafetensors, type SafetensorsTensor } from "@rlpt/tensor"
 import { familyOf } from "./config.ts"
 import { ModelError } from "./errors.ts"
@@ -6,28 +8,132 @@ import type { Model } from "./load.ts"
 import { mergedParameter } from "./lora/merge.ts"
 import { sizeOf, type Parameters } from "./parameters.ts"
 import { transpose } from "./transpose.ts"
+import { INDEX, SINGLE } from "./weights.ts"
 
 export interface ExportOptions {
   /** The weights to write, if not the model's own: an average or a best step. */
   readonly parameters?: Parameters
   /** Element type of the file. F32 loses nothing; F16 and BF16 round to nearest. */
   readonly dtype?: "F32" | "F16" | "BF16"
+  /** Bytes of weights above which they are split into several files. Default: 2 GB, which every runtime can write. */
+  readonly maxShardBytes?: number
 }
 
-const TORCH_DTYPES = { F32: "float32", F16: "float16", BF16: "bfloat16" } as const
+const DTYPES = {
+  F32: { torch: "float32", bytes: 4 },
+  F16: { torch: "float16", bytes: 2 },
+  BF16: { torch: "bfloat16", bytes: 2 },
+} as const
+const MAX_SHARD_BYTES = 2_000_000_000
 
 /**
  * The model as files of a Hugging Face directory that transformers and vLLM load: `config.json` as it was read (but for
- * the dtype), `model.safetensors`, `generation_config.json` and the tokenizer's files. An adapter is merged into the
- * weights.
+ * the dtype), `model.safetensors` or its shards with their index, `generation_config.json` and the tokenizer's files. An
+ * adapter is merged into the weights.
  *
  * @throws ModelError if a weight is not finite: a broken model is never written
  */
 export const exportModel = async (model: Model, options: ExportOptions = {}): Promise<ModelFiles> => {
-  const { parameters = model.parameters, dtype = "F32" } = options
-  const tensors = new Map<string, SafetensorsTensor>()
-  for (const spec of model.decoder.specs) {
-    const tensor = mergedParameter(model.decoder, parameters, spec.name)
+  const files: Record<string, Uint8Array> = {}
+  for await (const [file, bytes] of exportFiles(model, options)) files[file] = bytes
+  return files
+}
+
+/**
+ * Writes what {@link exportModel} gives into `directory`, with one file in memory at a time. Each file appears whole, and
+ * weights of another model that lie there are removed.
+ */
+export const saveModel = async (model: Model, directory: string, options: ExportOptions = {}): Promise<void> => {
+  await mkdir(directory, { recursive: true })
+  const written = new Set<string>()
+  for await (const [file, bytes] of exportFiles(model, options)) {
+    const path = join(directory, file)
+    const handle = await open(`${path}.incomplete`, "w")
+    try {
+      await handle.writeFile(bytes)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(`${path}.incomplete`, path)
+    written.add(file)
+  }
+  // A model.safetensors of before would be loaded in place of new shards.
+  const stale = (await readdir(directory)).filter((file) => WEIGHT_FILE.test(file) && !written.has(file))
+  await Promise.all(stale.map((file) => rm(join(directory, file))))
+}
+
+const WEIGHT_FILE = /^model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?$/
+
+async function* exportFiles(
+  model: Model,
+  options: ExportOptions,
+): AsyncGenerator<readonly [file: string, bytes: Uint8Array]> {
+  const { parameters = model.parameters, dtype = "F32", maxShardBytes = MAX_SHARD_BYTES } = options
+  yield ["generation_config.json", json(generationConfig(model))]
+  yield* Object.entries(model.extraFiles)
+  yield ["config.json", json(configJson(model, dtype))]
+
+  const shards = planShards(model, DTYPES[dtype].bytes, maxShardBytes)
+  let index = 0
+  let tensors = new Map<string, SafetensorsTensor>()
+  for await (const [name, tensor] of readTensors(model, parameters, dtype)) {
+    tensors.set(name, tensor)
+    if (tensors.size < shards[index]!.length) continue
+    // transformers refuses a file that does not say which framework wrote it.
+    yield [shardName(index, shards.length), writeSafetensors(tensors, { format: "pt" })]
+    tensors = new Map()
+    index++
+  }
+  if (shards.length > 1) yield [INDEX, json(shardIndex(shards))]
+}
+
+/** A tensor of the checkpoint and its bytes. */
+interface PlannedTensor {
+  readonly name: string
+  readonly bytes: number
+}
+
+/** Tensors in the order of the decoder, cut where the next one would not fit. */
+const planShards = (
+  { decoder }: Model,
+  elementBytes: number,
+  maxShardBytes: number,
+): ReadonlyArray<ReadonlyArray<PlannedTensor>> => {
+  const shards: PlannedTensor[][] = [[]]
+  let filled = 0
+  for (const { name, shape } of decoder.specs.flatMap(({ parts }) => parts)) {
+    const bytes = sizeOf(shape) * elementBytes
+    if (filled > 0 && filled + bytes > maxShardBytes) {
+      shards.push([])
+      filled = 0
+    }
+    shards.at(-1)!.push({ name, bytes })
+    filled += bytes
+  }
+  return shards
+}
+
+const shardName = (index: number, count: number): string => {
+  const digits = (value: number) => String(value).padStart(5, "0")
+  return count === 1 ? SINGLE : `model-${digits(index + 1)}-of-${digits(count)}.safetensors`
+}
+
+const shardIndex = (shards: ReadonlyArray<ReadonlyArray<PlannedTensor>>): unknown => ({
+  metadata: { total_size: shards.flat().reduce((total, { bytes }) => total + bytes, 0) },
+  weight_map: Object.fromEntries(
+    shards.flatMap((shard, i) => shard.map(({ name }) => [name, shardName(i, shards.length)])),
+  ),
+})
+
+/** The checkpoint's tensors, one parameter at a time in the host's memory. */
+async function* readTensors(
+  { decoder }: Model,
+  parameters: Parameters,
+  dtype: keyof typeof DTYPES,
+): AsyncGenerator<readonly [name: string, tensor: SafetensorsTensor]> {
+  for (const spec of decoder.specs) {
+    const tensor = mergedParameter(decoder, parameters, spec.name)
     const values = (await tensor.data()) as Float32Array
     if (tensor !== parameters[spec.name]) tensor.dispose()
     let offset = 0
@@ -36,18 +142,11 @@ export const exportModel = async (model: Model, options: ExportOptions = {}): Pr
       const stored = values.subarray(offset, offset + size)
       const part = transposed ? transpose(stored, shape[1]!, shape[0]!) : stored
       if (!part.every(Number.isFinite)) {
-        throw new ModelError("not-finite", "model.safetensors", `tensor "${name}" holds NaN or infinity; not written`)
+        throw new ModelError("not-finite", SINGLE, `tensor "${name}" holds NaN or infinity; not written`)
       }
-      tensors.set(name, safetensorsFromFloat32(part, shape, dtype))
+      yield [name, safetensorsFromFloat32(part, shape, dtype)]
       offset += size
     }
-  }
-  return {
-    "generation_config.json": json(generationConfig(model)),
-    ...model.extraFiles,
-    "config.json": json(configJson(model, dtype)),
-    // transformers refuses a file that does not say which framework wrote it.
-    "model.safetensors": writeSafetensors(tensors, { format: "pt" }),
   }
 }
 
@@ -73,13 +172,13 @@ const integerForFloat = new RegExp(`^( *"(?:${FLOATS.join("|")})": \\d+)(?=,?$)`
 const json = (value: unknown): Uint8Array =>
   new TextEncoder().encode(`${JSON.stringify(value, null, 2).replace(integerForFloat, "$1.0")}\n`)
 
-const configJson = ({ configJson, config, decoder }: Model, dtype: keyof typeof TORCH_DTYPES): unknown => {
+const configJson = ({ configJson, config, decoder }: Model, dtype: keyof typeof DTYPES): unknown => {
   const { kind } = decoder
   return {
     ...configJson,
     architectures: [familyOf(config).architectures[kind]],
     // transformers 5 calls it `dtype`; both versions read `torch_dtype`.
-    [Object.hasOwn(configJson, "dtype") ? "dtype" : "torch_dtype"]: TORCH_DTYPES[dtype],
+    [Object.hasOwn(configJson, "dtype") ? "dtype" : "torch_dtype"]: DTYPES[dtype].torch,
     ...(kind === "value" && { id2label: { "0": "value" }, label2id: { value: 0 } }),
   }
 }

@@ -1,7 +1,9 @@
+import { mkdtemp, readdir, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { openDevice, readSafetensors, type Gpu } from "@rlpt/tensor"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
-import { exportModel, loadModel, ModelError } from "../src/index.ts"
+import { exportModel, loadModel, ModelError, saveModel } from "../src/index.ts"
 import { filesOf, fixtures, llamaFiles, models } from "./fixtures.ts"
 
 let gpu: Gpu
@@ -84,5 +86,48 @@ describe("exportModel", () => {
     await expect(exportModel(model, { parameters })).rejects.toThrow(ModelError)
     await expect(exportModel(model, { parameters })).rejects.toThrow(/"model\.norm\.weight" holds NaN or infinity/)
     model.dispose()
+  })
+})
+
+describe("weights above the limit", () => {
+  test("are split into shards, which load as the model; a tensor is never cut", async () => {
+    const model = await loadModel(gpu, llamaFiles("llama-gqa"))
+    const exported = await exportModel(model, { maxShardBytes: 8000 })
+    const index = json(exported["model.safetensors.index.json"])
+    const shards = [...new Set(Object.values<string>(index.weight_map))]
+    expect(shards.length).toBeGreaterThan(2)
+    expect(shards[0]).toBe(`model-00001-of-0000${shards.length}.safetensors`)
+    expect(exported["model.safetensors"]).toBeUndefined()
+    let total = 0
+    for (const shard of shards) {
+      const { tensors } = tensorsOf(exported[shard])
+      const bytes = [...tensors.values()].reduce((sum, { data }) => sum + data.length, 0)
+      expect(bytes <= 8000 || tensors.size === 1).toBe(true)
+      expect([...tensors.keys()].every((name) => index.weight_map[name] === shard)).toBe(true)
+      total += bytes
+    }
+    expect(index.metadata.total_size).toBe(total)
+    const again = await loadModel(gpu, exported)
+    for (const [name, tensor] of Object.entries(model.parameters)) {
+      expect(await again.parameters[name]!.data()).toEqual(await tensor.data())
+    }
+    model.dispose()
+    again.dispose()
+  })
+
+  test("are written to a directory file by file, in place of what was there", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "rlpt-save-"))
+    const model = await loadModel(gpu, llamaFiles("llama-tied-bf16"))
+    await saveModel(model, directory, { dtype: "BF16" })
+    expect(await readdir(directory)).toContain("model.safetensors")
+    await saveModel(model, directory, { dtype: "BF16", maxShardBytes: 3000 })
+    const files = filesOf(directory)
+    expect(Object.keys(files)).not.toContain("model.safetensors")
+    expect(files).toEqual(await exportModel(model, { dtype: "BF16", maxShardBytes: 3000 }))
+    const again = await loadModel(gpu, directory)
+    expect(again.config).toEqual(model.config)
+    model.dispose()
+    again.dispose()
+    await rm(directory, { recursive: true })
   })
 })
