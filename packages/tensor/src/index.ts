@@ -4,6 +4,7 @@ export { requestGpu, type RequestGpuOptions } from "./adapter/request.ts"
 export type { Compiled, Explanation, Outputs } from "./device/compiled.ts"
 export { openDevice, Gpu, type OpenDeviceOptions } from "./device/gpu.ts"
 export type { MemoryReport } from "./device/pool.ts"
+export { isRehearsal, rehearsalOf } from "./device/rehearsal.ts"
 export type { DType, HostArray, Shape } from "./dtype.ts"
 export { DeviceLostError, OutOfMemoryError, ShapeError, TensorError, ValidationError } from "./errors.ts"
 export { grad, valueAndGrad, type ValueAndGrad } from "./graph/autograd.ts"
@@ -19,6 +20,7 @@ export { embedding } from "./kernels/embedding.ts"
 export { advanceDecoding, type DecodeState } from "./kernels/decode.ts"
 export { layerNorm } from "./kernels/layer-norm.ts"
 export {
+  logProbChunkBytes,
   logProbsOf,
   tokenLogProbs,
   type LogProbOptions,

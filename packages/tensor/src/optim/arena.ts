@@ -74,5 +74,7 @@ export class Arena {
       value.node.memory[value.output] = this.#region(offsets[i]!, size)
     })
     for (const storage of old) storage.release()
+    // Nothing else has those sizes: kept for reuse, they would be a second copy of the weights.
+    gpu.trim()
   }
 }

@@ -21,15 +21,15 @@ export class Workspace {
   }
 
   reserve(slots: readonly number[]): void {
-    slots.forEach((bytes, slot) => {
-      const held = this.#buffers[slot]
-      if (held && held.size >= bytes) return
-      // Given back first, and forgotten in case that there is no memory for a larger one.
-      this.#buffers[slot] = undefined
-      if (held) this.#pool.release(held, owner)
-      this.#buffers[slot] = this.#pool.acquire(bytes, owner)
-      this.#version++
-    })
+    const small = slots.flatMap((bytes, slot) => ((this.#buffers[slot]?.size ?? 0) < bytes ? [slot] : []))
+    if (small.length === 0) return
+    this.#version++
+    // Given back first, and forgotten in case that there is no memory for larger ones. Nobody else wants their sizes.
+    const outgrown = small.flatMap((slot) => this.#buffers[slot] ?? [])
+    for (const slot of small) this.#buffers[slot] = undefined
+    for (const buffer of outgrown) this.#pool.release(buffer, owner)
+    if (outgrown.length > 0) this.#pool.trim()
+    for (const slot of small) this.#buffers[slot] = this.#pool.acquire(slots[slot]!, owner)
   }
 
   buffer(slot: number): GPUBuffer {
