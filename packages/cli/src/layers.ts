@@ -1,6 +1,6 @@
 import { Effect, Layer } from "effect"
 import { CheckpointStore, combineRewards, combineTrackers, openPlugin, Reward, Task, Tracker } from "@rlpt/core"
-import type { PluginContext, PluginKind } from "@rlpt/core"
+import type { EngineError, PluginContext, PluginKind } from "@rlpt/core"
 import {
   adapterOffLayer,
   criticLayer,
@@ -52,27 +52,30 @@ export const runLayer = (plugins: PreparedPlugins, run: RunDirectory, root: stri
   )
 }
 
+const deviceOf = ({ adapter }: Pick<TrainConfig, "adapter">): Layer.Layer<GpuDevice, EngineError> =>
+  GpuDevice.layer({ adapter })
+
 /**
  * The models of `rlpt train`: the policy, and the reference and the critic if its algorithm has a use for them. The
  * reference of a policy with an adapter is the policy without it.
  */
-export const trainEngines = (config: TrainConfig, model: string) => {
+export const trainEngines = (config: TrainConfig, model: string, device = deviceOf(config)) => {
   const reference = config.lora === undefined ? referenceLayer(model) : adapterOffLayer
   return Layer.mergeAll(
     config.beta > 0 ? reference : Layer.empty,
     config.algorithm === "ppo" ? criticLayer(model, optimizer(config)) : Layer.empty,
   ).pipe(
     Layer.provideMerge(policyLayer(policy(config, model))),
-    Layer.provideMerge(GpuDevice.layer({ adapter: config.adapter })),
+    Layer.provideMerge(device),
   )
 }
 
 /** The model of `rlpt sft`. */
-export const sftEngines = (config: SftConfig, model: string) =>
+export const sftEngines = (config: SftConfig, model: string, device = deviceOf(config)) =>
   policyLayer({
     ...policy(config, model),
     ...(config.fromScratch && { fromScratch: { seed: config.seed } }),
-  }).pipe(Layer.provideMerge(GpuDevice.layer({ adapter: config.adapter })))
+  }).pipe(Layer.provideMerge(device))
 
 /** A model to sample from. */
 export const samplingEngines = (adapter: TrainConfig["adapter"], model: string) =>

@@ -1,4 +1,4 @@
-import type { Gpu, Tensor } from "@rlpt/tensor"
+import { isRehearsal, type Gpu, type Tensor } from "@rlpt/tensor"
 import { openCheckpoint, type Checkpoint } from "./checkpoint.ts"
 import { familyOf, parseConfig, type ConfigOptions, type DecoderConfig } from "./config.ts"
 import { createDecoder, type Decoder } from "./decoder.ts"
@@ -54,7 +54,7 @@ export interface Model {
 /**
  * Loads a model as transformers saves it: `config.json`, `model.safetensors` or its shards (F32, F16 or BF16, widened to
  * f32 on the GPU), and the tokenizer if there is one. Or a GGUF file as llama.cpp writes it, dequantised to f32. One
- * parameter at a time is in the host's memory.
+ * parameter at a time is in the host's memory. For a rehearsal no weights are read.
  *
  * @param source a directory, a .gguf file, the id of a model on the hub (see {@link resolveModel}), or files in memory
  * @throws ModelError | SafetensorsError naming the file and the key or tensor
@@ -81,7 +81,11 @@ export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: 
     decoder.dispose()
   }
   try {
-    if (fromScratch === undefined) {
+    if (isRehearsal(gpu)) {
+      for (const { name, shape } of decoder.specs) {
+        parameters[name] = gpu.wrap(gpu.allocate(4 * sizeOf(shape), "parameters"), shape, "f32")
+      }
+    } else if (fromScratch === undefined) {
       for await (const { spec, values } of readParameters(openWeights, config, decoder)) {
         parameters[spec.name] = gpu.tensor(values, spec.shape, "parameters")
       }

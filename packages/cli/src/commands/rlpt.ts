@@ -3,6 +3,7 @@ import { doctorCommand } from "./doctor.ts"
 import { evalCommand } from "./eval.ts"
 import { generateCommand } from "./generate.ts"
 import { initCommand } from "./init.ts"
+import { planCommand } from "./plan.ts"
 import { pluginsCommand } from "./plugins.ts"
 import { sftCommand } from "./sft.ts"
 import { trainCommand } from "./train.ts"
@@ -16,6 +17,7 @@ export const rlpt = Command.make("rlpt").pipe(
     evalCommand,
     generateCommand,
     initCommand,
+    planCommand,
     doctorCommand,
     pluginsCommand,
   ]),

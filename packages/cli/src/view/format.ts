@@ -31,9 +31,19 @@ export const formatCount = (count: number): string => {
   return count >= 1e5 ? `${formatNumber(count / 1e6)} M` : grouped(count, 0)
 }
 
-/** Bytes in the binary unit that fits: 4 GiB, 128 MiB. */
-export const formatBytes = (bytes: number): string =>
-  bytes >= 2 ** 30 ? `${Number((bytes / 2 ** 30).toFixed(1))} GiB` : `${Math.round(bytes / 2 ** 20)} MiB`
+/** Bytes in the binary unit that fits: 4 GiB, 128 MiB, 2.5 MiB, 12 KiB. */
+export const formatBytes = (bytes: number): string => {
+  const [unit, size] = bytes >= 2 ** 30 ? ["GiB", 2 ** 30] : bytes >= 2 ** 20 ? ["MiB", 2 ** 20] : ["KiB", 2 ** 10]
+  return `${Number((bytes / size).toFixed(bytes / size < 100 ? 1 : 0))} ${unit}`
+}
+
+/** The bytes that a text such as 24GiB, 512 MiB or 80GB means; undefined for any other. */
+export const parseBytes = (text: string): number | undefined => {
+  const match = /^(\d+(?:\.\d+)?)\s*([KMGT])(i?)B$/i.exec(text.trim())
+  if (!match) return undefined
+  const [, number, unit, binary] = match
+  return Math.floor(Number(number) * (binary ? 1024 : 1000) ** ("KMGT".indexOf(unit!.toUpperCase()) + 1))
+}
 
 /** `share` (0 … 1) of `width` columns filled. */
 export const progressBar = (share: number, width: number): string => {

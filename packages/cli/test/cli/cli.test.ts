@@ -16,13 +16,13 @@ describe("--help", () => {
   it.effect("lists the commands", () =>
     Effect.gen(function* () {
       const text = yield* help("--help")
-      for (const command of ["train", "sft", "eval", "generate", "init", "doctor", "plugins"]) {
+      for (const command of ["train", "sft", "eval", "generate", "init", "plan", "doctor", "plugins"]) {
         expect(text).toMatch(new RegExp(`^  ${command} +\\w`, "m"))
       }
     }),
   )
 
-  for (const command of [["train"], ["sft"], ["eval"], ["generate"], ["init"], ["doctor"], ["plugins", "list"]]) {
+  for (const command of [["train"], ["sft"], ["eval"], ["generate"], ["init"], ["plan"], ["doctor"], ["plugins", "list"]]) {
     it.effect(`of ${command.join(" ")} says what it does, and shows an example`, () =>
       Effect.gen(function* () {
         const text = yield* help(...command, "--help")
@@ -114,12 +114,13 @@ describe("exit codes", () => {
             "-s",
             "rewards=[arithmetic]",
             "-s",
-            "model=Qwen/x",
+            "model=./Qwen/x",
           )
           expect(model.code).toBe(1)
           expect(model.errors).toBe(
-            `error: --set model=Qwen/x  model: ${directory}/Qwen/x is not a Hugging Face directory: it has no config.json ` +
-              "with a model_type. Give the path of a downloaded model, or of a run that has finished.\n",
+            `error: --set model=./Qwen/x  model: ${directory}/Qwen/x is not a Hugging Face directory: it has no ` +
+              "config.json with a model_type. Give the path of a downloaded model or of a run that has finished, or a " +
+              "hub id such as Qwen/Qwen3-0.6B.\n",
           )
         }),
     ),

@@ -1,10 +1,12 @@
 import { describe, expect, test } from "vitest"
 import {
+  formatBytes,
   formatCount,
   formatDuration,
   formatNumber,
   formatPercent,
   oneLine,
+  parseBytes,
   progressBar,
   sparkline,
 } from "../../src/view/format.ts"
@@ -71,3 +73,18 @@ test("a text on one line shows its line breaks and no control characters", () =>
   expect(oneLine(" a\n\n b\u001b[2Jc\t", 20)).toBe("a ⏎ b [2Jc")
   expect(oneLine("abcdef", 4)).toBe("abc…")
 })
+
+test.each([
+  [4 * 2 ** 30, "4 GiB"],
+  [128 * 2 ** 20, "128 MiB"],
+  [2.5 * 2 ** 20, "2.5 MiB"],
+  [12_345, "12.1 KiB"],
+])("%d bytes are written %s", (bytes, text) => expect(formatBytes(bytes)).toBe(text))
+
+test.each([
+  ["24GiB", 24 * 2 ** 30],
+  ["512 mib", 512 * 2 ** 20],
+  ["1.5GB", 1.5e9],
+  ["64", undefined],
+  ["much", undefined],
+])("%s is read as %d bytes", (text, bytes) => expect(parseBytes(text)).toBe(bytes))

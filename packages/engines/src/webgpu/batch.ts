@@ -1,5 +1,6 @@
 import type { LossBatch, TokenSequence } from "@rlpt/core"
 import { packSequences } from "@rlpt/models"
+import { logProbChunkBytes } from "@rlpt/tensor"
 
 /** Sequences as the host arrays that a forward pass reads, padded to sizes that few programs have to be recorded for. */
 export interface PackedBatch {
@@ -25,6 +26,9 @@ export const bucket = (count: number): number => {
   const step = Math.max(16, 2 ** (Math.floor(Math.log2(count - 1)) - 2))
   return Math.ceil(count / step) * step
 }
+
+/** Bytes of logits that exist at one time while so many completion tokens of one batch are scored. */
+export const scoringBytes = (tokens: number, vocabSize: number): number => logProbChunkBytes(bucket(tokens), vocabSize)
 
 /** Packs prompt and completion of each sequence; the last token of a sequence predicts nothing and is left out. */
 export const packBatch = (sequences: ReadonlyArray<TokenSequence>): PackedBatch => {

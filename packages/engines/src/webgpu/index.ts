@@ -1,3 +1,4 @@
+export { scoringBytes } from "./batch.ts"
 export { GpuDevice } from "./device.ts"
 export {
   adapterOffLayer,
