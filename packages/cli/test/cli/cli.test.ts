@@ -22,7 +22,16 @@ describe("--help", () => {
     }),
   )
 
-  for (const command of [["train"], ["sft"], ["eval"], ["generate"], ["init"], ["plan"], ["doctor"], ["plugins", "list"]]) {
+  for (const command of [
+    ["train"],
+    ["sft"],
+    ["eval"],
+    ["generate"],
+    ["init"],
+    ["plan"],
+    ["doctor"],
+    ["plugins", "list"],
+  ]) {
     it.effect(`of ${command.join(" ")} says what it does, and shows an example`, () =>
       Effect.gen(function* () {
         const text = yield* help(...command, "--help")

@@ -5,6 +5,7 @@ import { fileSize, isCommit, RepositoryCache } from "./cache.ts"
 import { download, type RemoteFile } from "./download.ts"
 import { isComplete, modelFiles, shardNames } from "./files.ts"
 import { hubSettings, type HubOptions, type HubSettings } from "./options.ts"
+import { INDEX } from "../weights.ts"
 import { showReference, type ModelReference } from "./reference.ts"
 import { explain, HubFailure, hubFetch, HubUnreachable } from "./request.ts"
 
@@ -95,8 +96,8 @@ const fetchModel = async (
   const snapshot = cache.snapshot(commit)
   const { configuration, weights } =
     file === undefined ? modelFiles([...remote.keys()], name) : { configuration: [], weights: [file] }
-  await bring(configuration)
-  await bring(weights ?? (await shardNames(join(snapshot, "model.safetensors.index.json"))))
+  await bring([...configuration, ...(weights ?? [])])
+  if (weights === undefined) await bring(await shardNames(join(snapshot, INDEX)))
   await cache.remember(revision, commit)
   return weights?.[0]?.endsWith(".gguf") === true ? join(snapshot, weights[0]) : snapshot
 }

@@ -21,5 +21,8 @@ export const parseModelReference = (text: string): ModelReference | undefined =>
   return { repository, revision, file }
 }
 
+/** Whether `text` is written like a model of the hub. */
+export const isModelReference = (text: string): boolean => parseModelReference(text) !== undefined
+
 export const showReference = ({ repository, revision, file }: ModelReference): string =>
   `${repository}${revision === "main" ? "" : `@${revision}`}${file === undefined ? "" : `/${file}`}`
