@@ -1,0 +1,176 @@
+import { describe, expect, test } from "vitest"
+import {
+  adamw,
+  nn,
+  random,
+  readSafetensors,
+  safetensorsFromFloat32,
+  safetensorsToFloat32,
+  ShapeError,
+  writeSafetensors,
+  type Gpu,
+  type Tensor,
+} from "../../src/index.ts"
+import { testDevice } from "../device.ts"
+import { expectClose, expectSameBits } from "../reference.ts"
+
+const gpu = await testDevice()
+
+class Block extends nn.Module {
+  readonly norm: nn.RMSNorm
+  readonly layers: readonly nn.Linear[]
+  readonly scale: Tensor
+  readonly #table: Tensor
+
+  constructor(device: Gpu, seed: number) {
+    super()
+    this.norm = new nn.RMSNorm(device, 4)
+    this.layers = [new nn.Linear(device, 4, 6, { seed }), new nn.Linear(device, 6, 4, { seed: seed + 1, bias: false })]
+    this.scale = device.ones([4])
+    this.#table = device.ones([4])
+  }
+
+  forward(x: Tensor): Tensor {
+    const [up, down] = this.layers
+    return x.add(down!.forward(up!.forward(this.norm.forward(x)).relu()).mul(this.scale)).mul(this.#table)
+  }
+}
+
+describe("modules", () => {
+  test("name their parameters as PyTorch does, private fields left out", () => {
+    const model = new nn.Sequential(new Block(gpu, 1), (x) => x.tanh(), new nn.LayerNorm(gpu, 4))
+    expect(Object.entries(model.parameters).map(([name, { shape }]) => `${name} ${shape.join("x")}`)).toEqual([
+      "layers.0.norm.weight 4",
+      "layers.0.layers.0.weight 6x4",
+      "layers.0.layers.0.bias 6",
+      "layers.0.layers.1.weight 4x6",
+      "layers.0.scale 4",
+      "layers.2.weight 4",
+      "layers.2.bias 4",
+    ])
+    expect(model.parameterCount).toBe(4 + 24 + 6 + 24 + 4 + 4 + 4)
+  })
+
+  test("a state goes through a safetensors file into another module, under a recorded program too", async () => {
+    const [source, target] = [new Block(gpu, 1), new Block(gpu, 50)]
+    const x = gpu.normal([3, 4], { seed: 9 })
+    const run = gpu.compile((input: Tensor) => target.forward(input))
+    expect([...(await run(x).data())]).not.toEqual([...(await source.forward(x).data())])
+    const state = await source.stateDict()
+    const file = writeSafetensors(
+      new Map(
+        Object.entries(state).map(([name, { data, shape }]) => [
+          name,
+          safetensorsFromFloat32(data as Float32Array, shape),
+        ]),
+      ),
+    )
+    const read = [...readSafetensors(file, "block.safetensors").tensors].map(
+      ([name, tensor]) =>
+        [name, { shape: tensor.shape, data: safetensorsToFloat32(tensor) as Float32Array<ArrayBuffer> }] as const,
+    )
+    target.loadStateDict(Object.fromEntries(read))
+    expectSameBits(await run(x).data(), await source.forward(x).data())
+  })
+
+  test("a state that does not fit is refused with every reason, and nothing changes", async () => {
+    const block = new Block(gpu, 1)
+    const { scale: _, ...state } = await block.stateDict()
+    const before = await block.scale.data()
+    const wrong = {
+      ...state,
+      extra: { shape: [1], data: new Float32Array(1) },
+      "norm.weight": { shape: [5], data: new Float32Array(5) },
+    }
+    expect(() => block.loadStateDict(wrong)).toThrow(ShapeError)
+    expect(() => block.loadStateDict(wrong)).toThrow(
+      /loadStateDict: scale is missing; norm\.weight is \[4\], not \[5\]; there is no parameter extra/,
+    )
+    expectSameBits(await block.scale.data(), before)
+  })
+
+  test("initial values are a function of the seed, within PyTorch's bounds", async () => {
+    const layer = new nn.Linear(gpu, 25, 40, { seed: 3 })
+    const same = new nn.Linear(gpu, 25, 40, { seed: 3 })
+    const [weight, bias, again] = await gpu.readAll([layer.weight, layer.bias!, same.weight])
+    expectSameBits(again!, weight!)
+    expect(Math.max(...weight!.map(Math.abs))).toBeLessThanOrEqual(1 / 5)
+    expect(Math.max(...weight!)).toBeGreaterThan(0.19)
+    expect([...bias!]).not.toEqual([...weight!.slice(0, 40)])
+    const table = [...(await new nn.Embedding(gpu, 500, 8, { seed: 1, std: 0.5 }).weight.data())]
+    expect(Math.sqrt(table.reduce((sum, x) => sum + x * x, 0) / table.length)).toBeCloseTo(0.5, 1)
+  })
+})
+
+describe("layers work over the last axis, whatever comes before it", () => {
+  const x = gpu.normal([2, 3, 4], { seed: 5 })
+
+  test("Linear, RMSNorm, LayerNorm and Embedding", async () => {
+    const layer = new nn.Linear(gpu, 4, 5, { seed: 1 })
+    expect(layer.forward(x).shape).toEqual([2, 3, 5])
+    const [y, product] = await gpu.readAll([
+      layer.forward(x),
+      x.matmul(layer.weight, { transposeB: true }).add(layer.bias!),
+    ])
+    expectClose(y!, product!)
+    const rms = x.div(x.square().mean(-1, { keepDims: true }).add(1e-6).sqrt())
+    const centred = x.sub(x.mean(-1, { keepDims: true }))
+    const normal = centred.div(x.var(-1, { keepDims: true, correction: 0 }).add(1e-5).sqrt())
+    const results = await gpu.readAll([
+      new nn.RMSNorm(gpu, 4).forward(x),
+      rms,
+      new nn.LayerNorm(gpu, 4).forward(x),
+      normal,
+    ])
+    expectClose(results[0]!, results[1]!)
+    expectClose(results[2]!, results[3]!)
+    const table = new nn.Embedding(gpu, 7, 4, { seed: 2 })
+    const ids = gpu.tensor(new Int32Array([6, 0, 3, 3]), [2, 2])
+    expect(table.forward(ids).shape).toEqual([2, 2, 4])
+    expectSameBits(await table.forward(ids).data(), await table.weight.indexSelect(0, ids).data())
+  })
+
+  test("Dropout needs a key to drop", async () => {
+    const layer = new nn.Dropout(0.5)
+    expect(layer.forward(x)).toBe(x)
+    const dropped = await layer.forward(gpu.ones([1000]), random.key(gpu, 1)).data()
+    expect(new Set(dropped)).toEqual(new Set([0, 2]))
+  })
+})
+
+describe("training", () => {
+  test("a small convolutional network learns which half of an image is bright", async () => {
+    const count = 64
+    const images = gpu.uniform([count, 1, 6, 6], { seed: 1 })
+    const labels = images
+      .slice(null, 0, [0, 3])
+      .sum([1, 2])
+      .greater(images.slice(null, 0, [3, 6]).sum([1, 2]))
+      .cast("i32")
+    gpu.realize([labels])
+    const model = new nn.Sequential(
+      new nn.Conv2d(gpu, 1, 4, 3, { seed: 2, padding: 1, stride: 2 }),
+      (x) => x.relu().reshape([x.shape[0]!, -1]),
+      new nn.Linear(gpu, 36, 2, { seed: 3 }),
+    )
+    const optimizer = adamw(Object.values(model.parameters), { lr: 0.02 })
+    const step = nn.trainStep(optimizer, (ids: Tensor) =>
+      model.forward(images.indexSelect(0, ids)).crossEntropy(labels.indexSelect(0, ids)),
+    )
+    const losses: number[] = []
+    for (let epoch = 0; epoch < 12; epoch++)
+      for (const batch of nn.shuffledBatches(count, 16, { seed: 7, epoch }))
+        losses.push(await step(gpu.tensor(batch)).item())
+    expect(losses.at(-1)).toBeLessThan(losses[0]! / 2)
+    const right = model.forward(images).argMax(1).equal(labels).mean()
+    expect(await right.item()).toBeGreaterThan(0.9)
+  })
+
+  test("shuffledBatches go through everything once, in an order of their epoch", () => {
+    const all = (epoch: number) => [...nn.shuffledBatches(10, 3, { seed: 1, epoch })].map((batch) => [...batch])
+    expect(all(0).map((batch) => batch.length)).toEqual([3, 3, 3])
+    expect(new Set(all(0).flat()).size).toBe(9)
+    expect(all(0)).toEqual(all(0))
+    expect(all(0)).not.toEqual(all(1))
+  })
+})
