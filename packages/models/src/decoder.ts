@@ -79,7 +79,10 @@ export interface Decoder {
    * targets i32 [N]: bit for bit what `logProbsOf` makes of {@link logits}, with a gradient.
    */
   readonly logProbs: (parameters: Parameters, hidden: Tensor, targets: Tensor, options: LogProbOptions) => TokenLogProbs
-  /** The value head's estimates, f32 [N], from hidden states [N, D]. */
+  /**
+   * The value or reward head's estimates, f32 [N], from hidden states [N, D]. The reward of a sequence is that of its last
+   * token.
+   */
   readonly values: (parameters: Parameters, hidden: Tensor) => Tensor
   /** Frees the RoPE tables. */
   readonly dispose: () => void
@@ -183,7 +186,10 @@ export const createDecoder = (
     },
     logProbs: (parameters, x, targets, { temperature }) =>
       tokenLogProbs(x, head(parameters), targets, { temperature, softCap: logitSoftCap }),
-    values: (parameters, x) => modulesOf(parameters).project("value", x, true).reshape([x.shape[0]!]),
+    values: (parameters, x) => {
+      const head = kind === "reward" ? "reward" : "value"
+      return modulesOf(parameters).project(head, x, head === "value").reshape([x.shape[0]!])
+    },
     dispose: () => {
       for (const table of Object.values(tables)) table.dispose()
     },

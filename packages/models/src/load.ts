@@ -13,14 +13,17 @@ import { adapterParameters, loraAdapter, type LoraAdapter } from "./lora/adapter
 import { rowLengths } from "./lora/linear.ts"
 import type { LoraOptions } from "./lora/options.ts"
 import { readAdapter, type StoredAdapter } from "./lora/read.ts"
-import { decoderParameters, sizeOf, type ParameterPart, type Parameters, type ParameterSpec } from "./parameters.ts"
+import { decoderParameters, isValueHead, sizeOf, type ParameterPart, type Parameters, type ParameterSpec } from "./parameters.ts"
 import { loadTokenizer, type ModelTokenizer } from "./tokenizer/tokenizer.ts"
 import { transpose } from "./transpose.ts"
 import type { Weights } from "./weights.ts"
 import { trainableNames, type Trainable } from "./trainable.ts"
 
 export interface LoadOptions extends ConfigOptions {
-  /** `value` makes a critic: the base model with a value head, which starts at zero unless the checkpoint has one. */
+  /**
+   * `value` makes a critic and `reward` a reward model: the base model with a head of that kind, which starts at zero
+   * unless the checkpoint has one.
+   */
   readonly head?: Head
   /** Ignores the weights and draws new ones; the directory then needs `config.json` only. */
   readonly fromScratch?: { readonly seed: number }
@@ -156,7 +159,7 @@ const readParameter = async (weights: Weights, spec: ParameterSpec): Promise<Flo
   const values = new Float32Array(sizeOf(spec.shape))
   let offset = 0
   for (const part of spec.parts) {
-    if (!weights.has(part.name) && OPTIONAL.has(spec.name)) continue
+    if (!weights.has(part.name) && isValueHead(spec.name)) continue
     const read = await readPart(weights, part)
     values.set(read, offset)
     offset += read.length
@@ -169,14 +172,11 @@ const readPart = async (weights: Weights, part: ParameterPart): Promise<Float32A
   return part.transposed ? transpose(values, part.shape[0]!, part.shape[1]!) : values
 }
 
-/** Parameters that may be absent: a base model has no value head yet. */
-const OPTIONAL: ReadonlySet<string> = new Set(["value.weight", "value.bias"])
-
 /** Every tensor has its place and every place its tensor, before the first one is read. */
 const checkNames = (weights: Weights, config: DecoderConfig, { kind, specs }: Decoder): void => {
   const { modules, ignoredTensors } = familyOf(config)
   const expected = new Set(specs.flatMap((spec) => spec.parts.map((part) => part.name)))
-  const required = specs.flatMap((spec) => (OPTIONAL.has(spec.name) ? [] : spec.parts.map((part) => part.name)))
+  const required = specs.flatMap((spec) => (isValueHead(spec.name) ? [] : spec.parts.map((part) => part.name)))
   const missing = required.filter((name) => !weights.has(name))
   if (missing.length > 0) {
     throw new ModelError("missing-tensor", weights.listing, `${listed(missing)} missing, which config.json asks for`)
@@ -186,7 +186,7 @@ const checkNames = (weights: Weights, config: DecoderConfig, { kind, specs }: De
   const allowed = (name: string) =>
     expected.has(name) ||
     ignoredTensors.test(name) ||
-    (name === lmHead && (kind === "value" || config.tieWordEmbeddings))
+    (name === lmHead && (kind !== "lm" || config.tieWordEmbeddings))
   const unexpected = [...weights.names].filter((name) => !allowed(name))
   if (unexpected.length > 0) {
     const problem = `${listed(unexpected)} not part of a ${config.family} of this config.json`

@@ -31,10 +31,11 @@ export interface ParameterSpec {
 /**
  * The decoder's parameters, from input to output. Projections that read the same input are fused: one [(H + 2·Hkv)·d, D]
  * weight for query, key and value, and one [2F, D] for gate and up. With tied embeddings there is no `lm_head.weight`;
- * a value head (`value.weight` [1, D], `value.bias` [1]) takes the place of the language-model head.
+ * a value head (`value.weight` [1, D], `value.bias` [1]) or a reward head (`reward.weight` [1, D]) takes the place of the
+ * language-model head.
  *
  * From scratch, weights are drawn from N(0, initializerRange²); the two projections of a layer that add to the residual
- * stream are scaled by 1/√(2·layers) as in GPT-2, norms start at one, biases and the value head at zero.
+ * stream are scaled by 1/√(2·layers) as in GPT-2, norms start at one, biases and those two heads at zero.
  */
 export const decoderParameters = (config: DecoderConfig, head: Head): ReadonlyArray<ParameterSpec> => {
   const { hiddenSize, intermediateSize, vocabSize, headDim, numHiddenLayers, norm, attention, feedForward } = config
@@ -110,9 +111,13 @@ export const decoderParameters = (config: DecoderConfig, head: Head): ReadonlyAr
   }
   normed("norm", hiddenSize)
   if (head === "value") linear("value", [1], hiddenSize, { bias: true, initializer: zeros })
+  else if (head === "reward") linear("reward", [1], hiddenSize, { bias: false, initializer: zeros })
   else if (!config.tieWordEmbeddings) linear("lm_head", [vocabSize], hiddenSize, { bias: false })
   return specs
 }
+
+/** Whether a parameter belongs to a head for values or rewards, which a base model does not have yet. */
+export const isValueHead = (name: string): boolean => /^(value|reward)\./.test(name)
 
 /** Elements of a tensor of `shape`. */
 export const sizeOf = (shape: ReadonlyArray<number>): number => shape.reduce((product, size) => product * size, 1)

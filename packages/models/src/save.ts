@@ -179,7 +179,7 @@ const configJson = ({ configJson, config, decoder }: Model, dtype: keyof typeof 
     architectures: [familyOf(config).architectures[kind]],
     // transformers 5 calls it `dtype`; both versions read `torch_dtype`.
     [Object.hasOwn(configJson, "dtype") ? "dtype" : "torch_dtype"]: DTYPES[dtype].torch,
-    ...(kind === "value" && { id2label: { "0": "value" }, label2id: { value: 0 } }),
+    ...(kind !== "lm" && { id2label: { "0": kind }, label2id: { [kind]: 0 } }),
   }
 }
 

@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs"
 import { join } from "node:path"
-import { logProbsOf, openDevice, valueAndGrad, type Gpu } from "@rlpt/tensor"
+import { logProbsOf, openDevice, readSafetensors, valueAndGrad, type Gpu } from "@rlpt/tensor"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
-import { loadModel, type KvCache, type Model, type Parameters } from "../src/index.ts"
+import { exportModel, loadModel, type KvCache, type Model, type Parameters } from "../src/index.ts"
 import { transpose } from "../src/transpose.ts"
 import { expectedOf, fixtures, maxDifference, models, pack, sharedModels, upload } from "./fixtures.ts"
 
@@ -113,6 +113,35 @@ test("a critic starts at zero on the base model's hidden states, and its head is
   expect(maxDifference(await decoder.values(trained, hidden).data(), expected)).toBeLessThan(1e-4)
   expect(() => decoder.head(parameters)).toThrow(/needs parameter "lm_head.weight"/)
   dispose()
+})
+
+test("a reward model starts from any base, and is written as transformers' classifier of sequences", async () => {
+  const { sequences, floats } = expectedOf("llama-gqa")
+  const model = await loadModel(gpu, join(fixtures, "llama-gqa"), { head: "reward" })
+  const weight = Float32Array.from({ length: 16 }, (_, i) => Math.sin(i))
+  gpu.write(model.parameters["reward.weight"]!, weight)
+  const files = await exportModel(model)
+  const config = JSON.parse(new TextDecoder().decode(files["config.json"]))
+  expect(config).toMatchObject({ architectures: ["LlamaForSequenceClassification"], id2label: { "0": "reward" } })
+  const { tensors } = readSafetensors(files["model.safetensors"]!, "model")
+  expect(tensors.get("score.weight")!.shape).toEqual([1, 16])
+  expect([tensors.has("score.bias"), tensors.has("lm_head.weight")]).toEqual([false, false])
+
+  const again = await loadModel(gpu, files, { head: "reward" })
+  const hidden = again.decoder.hidden(again.parameters, pack(gpu, sequences))
+  const rewards = await again.decoder.values(again.parameters, hidden).data()
+  const states = floats("hidden")
+  rewards.forEach((reward, row) =>
+    expect(reward).toBeCloseTo(
+      weight.reduce((sum, w, i) => sum + w * states[row * 16 + i]!, 0),
+      4,
+    ),
+  )
+  // Its head is what a critic of the same base may start from, but no language model.
+  const critic = await loadModel(gpu, files, { head: "value" })
+  expect(await critic.parameters["value.weight"]!.data()).toEqual(weight)
+  await expect(loadModel(gpu, files)).rejects.toThrow(/"lm_head.weight" is missing/)
+  for (const { dispose } of [model, again, critic]) dispose()
 })
 
 const stories = join(sharedModels, "stories260K")

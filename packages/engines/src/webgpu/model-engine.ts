@@ -112,7 +112,7 @@ export const makeModelEngine = (gpu: Gpu, model: Model, training?: TrainingOptio
     logProbs: (sequences, temperature) =>
       attempt("log-probabilities", () => forward(sequences, scoreProgram(temperature))),
     values: (sequences) =>
-      decoder.kind === "value"
+      decoder.kind !== "lm"
         ? attempt("values", () => forward(sequences, valuing()))
         : Effect.fail(new EngineError({ message: "values: the model has no value head" })),
     accumulate: (batch, loss) => attempt(`loss "${loss.name}"`, () => accumulate(batch, loss)),

@@ -1,8 +1,8 @@
 import type { ConfigReader } from "../config-reader.ts"
 import type { SizeName, Sizes, Structure } from "../structure.ts"
 
-/** Which head a decoder ends in: next-token logits, or one value per token. */
-export type Head = "lm" | "value"
+/** Which head a decoder ends in: next-token logits, one value per token, or one reward per sequence. */
+export type Head = "lm" | "value" | "reward"
 
 /**
  * Modules of the decoder that have parameters, and the modules of a checkpoint that are stacked, row by row, into each.
@@ -28,6 +28,7 @@ export interface ModuleNames {
   readonly norm: readonly [string]
   readonly lm_head: readonly [string]
   readonly value: readonly [string]
+  readonly reward: readonly [string]
 }
 
 export type ModuleName = keyof ModuleNames

@@ -27,7 +27,11 @@ export const readAttentionScale = (config: ConfigReader): number =>
 export const gemma2: Family = {
   ...llama,
   modelType: "gemma2",
-  architectures: { lm: "Gemma2ForCausalLM", value: "Gemma2ForTokenClassification" },
+  architectures: {
+    lm: "Gemma2ForCausalLM",
+    value: "Gemma2ForTokenClassification",
+    reward: "Gemma2ForSequenceClassification",
+  },
   defaults: { ...llama.defaults, numKeyValueHeads: 4, headDim: 256, maxPositionEmbeddings: 8192 },
   tieWordEmbeddings: true,
   bosTokenId: 2,

@@ -11,7 +11,11 @@ import { layersOf, readEps, readSliding } from "./reading.ts"
 export const gemma3: Family = {
   ...gemma2,
   modelType: "gemma3_text",
-  architectures: { lm: "Gemma3ForCausalLM", value: "Gemma3TextForTokenClassification" },
+  architectures: {
+    lm: "Gemma3ForCausalLM",
+    value: "Gemma3TextForTokenClassification",
+    reward: "Gemma3TextForSequenceClassification",
+  },
   defaults: { ...gemma2.defaults, maxPositionEmbeddings: 131_072 },
   // transformers reads a cap of the scores and does not apply it.
   only: { ...gemma2.only, attn_logit_softcapping: [null] },

@@ -4,7 +4,11 @@ import { layersOf, readActivation } from "./reading.ts"
 /** GPT-2: learned positions, layer norms, biases everywhere, no gate, and weights stored as [in, out]. */
 export const gpt2: Family = {
   modelType: "gpt2",
-  architectures: { lm: "GPT2LMHeadModel", value: "GPT2ForTokenClassification" },
+  architectures: {
+    lm: "GPT2LMHeadModel",
+    value: "GPT2ForTokenClassification",
+    reward: "GPT2ForSequenceClassification",
+  },
   keys: {
     vocabSize: "vocab_size",
     hiddenSize: "n_embd",
@@ -63,6 +67,7 @@ export const gpt2: Family = {
     norm: ["transformer.ln_f"],
     lm_head: ["lm_head"],
     value: ["classifier"],
+    reward: ["score"],
   },
   transposed: [
     "layers.{layer}.self_attn.qkv_proj",

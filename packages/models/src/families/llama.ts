@@ -4,7 +4,11 @@ import { layersOf, readBlocks, readOnlyRope } from "./reading.ts"
 /** Llama 1, 2 and 3.x, SmolLM2, and everything else published as `LlamaForCausalLM`. */
 export const llama: Family = {
   modelType: "llama",
-  architectures: { lm: "LlamaForCausalLM", value: "LlamaForTokenClassification" },
+  architectures: {
+    lm: "LlamaForCausalLM",
+    value: "LlamaForTokenClassification",
+    reward: "LlamaForSequenceClassification",
+  },
   keys: {
     vocabSize: "vocab_size",
     hiddenSize: "hidden_size",
@@ -41,6 +45,7 @@ export const llama: Family = {
     norm: ["model.norm"],
     lm_head: ["lm_head"],
     value: ["score"],
+    reward: ["score"],
   },
   transposed: [],
   prefix: "model.",

@@ -6,7 +6,11 @@ import { layersOf } from "./reading.ts"
 export const mistral: Family = {
   ...llama,
   modelType: "mistral",
-  architectures: { lm: "MistralForCausalLM", value: "MistralForTokenClassification" },
+  architectures: {
+    lm: "MistralForCausalLM",
+    value: "MistralForTokenClassification",
+    reward: "MistralForSequenceClassification",
+  },
   defaults: { ...llama.defaults, numKeyValueHeads: 8, maxPositionEmbeddings: 131_072 },
   structure: (config, sizes) => {
     const window = config.optional("sliding_window", 4096)

@@ -7,7 +7,11 @@ import { layersOf, readBlocks, readEps, readOnlyRope } from "./reading.ts"
 export const phi3: Family = {
   ...llama,
   modelType: "phi3",
-  architectures: { lm: "Phi3ForCausalLM", value: "Phi3ForTokenClassification" },
+  architectures: {
+    lm: "Phi3ForCausalLM",
+    value: "Phi3ForTokenClassification",
+    reward: "Phi3ForSequenceClassification",
+  },
   defaults: { ...llama.defaults, maxPositionEmbeddings: 4096 },
   eosTokenId: 32_000,
   only: { attention_dropout: [0], attention_bias: [false], mlp_bias: [false], lm_head_bias: [false] },

@@ -6,7 +6,11 @@ import { layersOf, readBlocks, readOnlyRope, readSliding } from "./reading.ts"
 export const qwen2: Family = {
   ...llama,
   modelType: "qwen2",
-  architectures: { lm: "Qwen2ForCausalLM", value: "Qwen2ForTokenClassification" },
+  architectures: {
+    lm: "Qwen2ForCausalLM",
+    value: "Qwen2ForTokenClassification",
+    reward: "Qwen2ForSequenceClassification",
+  },
   defaults: { ...llama.defaults, numKeyValueHeads: 32, maxPositionEmbeddings: 32_768 },
   bosTokenId: null,
   eosTokenId: null,

@@ -7,7 +7,11 @@ import { readBlocks, readEps } from "./reading.ts"
 export const qwen3: Family = {
   ...qwen2,
   modelType: "qwen3",
-  architectures: { lm: "Qwen3ForCausalLM", value: "Qwen3ForTokenClassification" },
+  architectures: {
+    lm: "Qwen3ForCausalLM",
+    value: "Qwen3ForTokenClassification",
+    reward: "Qwen3ForSequenceClassification",
+  },
   defaults: { ...qwen2.defaults, headDim: 128 },
   structure: (config, sizes) => ({
     ...qwen2.structure(config, sizes),

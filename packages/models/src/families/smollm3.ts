@@ -6,7 +6,11 @@ import { layersOf, readBlocks, readOnlyRope, readSliding } from "./reading.ts"
 export const smollm3: Family = {
   ...llama,
   modelType: "smollm3",
-  architectures: { lm: "SmolLM3ForCausalLM", value: "SmolLM3ForTokenClassification" },
+  architectures: {
+    lm: "SmolLM3ForCausalLM",
+    value: "SmolLM3ForTokenClassification",
+    reward: "SmolLM3ForSequenceClassification",
+  },
   defaults: { ...llama.defaults, numKeyValueHeads: 4, maxPositionEmbeddings: 32_768 },
   tieWordEmbeddings: true,
   bosTokenId: 128_000,

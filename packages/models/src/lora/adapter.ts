@@ -1,4 +1,4 @@
-import type { ParameterPart, ParameterSpec } from "../parameters.ts"
+import { isValueHead, type ParameterPart, type ParameterSpec } from "../parameters.ts"
 import { resolveLora, type LoraOptions, type ResolvedLora } from "./options.ts"
 import { linearModules, selectModules, type LinearModule } from "./targets.ts"
 
@@ -64,6 +64,6 @@ export const adapterParameters = (
 ): ReadonlyArray<{ readonly name: string; readonly part: ParameterPart }> => [
   ...own.map(({ name, parts }) => ({ name, part: parts[0]! })),
   ...specs.flatMap(({ name, parts: [part] }) =>
-    name.startsWith("value.") ? [{ name, part: { ...part!, name: `${peftPrefix}${part!.name}` } }] : [],
+    isValueHead(name) ? [{ name, part: { ...part!, name: `${peftPrefix}${part!.name}` } }] : [],
   ),
 ]

@@ -39,6 +39,8 @@ export const exportAdapter = async (model: Model, { baseModel }: ExportAdapterOp
   }
 }
 
+const TASKS = { lm: "CAUSAL_LM", value: "TOKEN_CLS", reward: "SEQ_CLS" } as const
+
 const configOf = ({ config, decoder: { kind, specs } }: Model, { options, modules }: LoraAdapter): object => {
   const { modules: names, transposed } = familyOf(config)
   const adapted = [...modules.values()].flat().map(({ name }) => name)
@@ -47,7 +49,7 @@ const configOf = ({ config, decoder: { kind, specs } }: Model, { options, module
   const isExact = selectModules(linearModules(specs), short).length === adapted.length
   return {
     peft_type: "LORA",
-    task_type: kind === "lm" ? "CAUSAL_LM" : "TOKEN_CLS",
+    task_type: TASKS[kind],
     inference_mode: true,
     r: options.r,
     lora_alpha: options.alpha,
@@ -58,6 +60,6 @@ const configOf = ({ config, decoder: { kind, specs } }: Model, { options, module
     bias: "none",
     // Conv1D of GPT-2 holds its weights the other way round.
     fan_in_fan_out: transposed.length > 0,
-    modules_to_save: kind === "lm" ? null : names.value,
+    modules_to_save: kind === "lm" ? null : names[kind],
   }
 }
