@@ -1,5 +1,5 @@
 import { ConfigReader, isObject } from "./config-reader.ts"
-import { ModelError } from "./errors.ts"
+import { ModelError, unsupportedArchitecture } from "./errors.ts"
 import { families } from "./families/index.ts"
 import type { Family } from "./families/family.ts"
 import { defaultContextLength } from "./rope.ts"
@@ -75,12 +75,7 @@ const findFamily = ({ json, file }: ConfigReader): Family => {
   const match = known.find((candidate) => candidate.name === name)
   if (match !== undefined) return match.family
   const supported = Object.values(families).map((family) => family.architectures.lm)
-  const nearest = supported.toSorted((a, b) => editDistance(a, name) - editDistance(b, name))[0]!
-  throw new ModelError(
-    "unsupported",
-    file,
-    `architecture "${name}" is not supported; the nearest that is: ${nearest} (all: ${supported.join(", ")})`,
-  )
+  throw unsupportedArchitecture(name, supported, file)
 }
 
 /**
@@ -121,17 +116,4 @@ const readSizes = (config: ConfigReader, { keys, defaults }: Family, { contextLe
     contextLength: contextLength ?? defaultContextLength(config, maxPositionEmbeddings),
     initializerRange: config.number(keys.initializerRange, defaults.initializerRange),
   }
-}
-
-/** Levenshtein distance. */
-const editDistance = (a: string, b: string): number => {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i]
-    for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1))
-    }
-    row = next
-  }
-  return row[b.length]!
 }

@@ -1,4 +1,4 @@
-import { ModelError } from "../errors.ts"
+import { ModelError, unsupportedArchitecture } from "../errors.ts"
 import { architectures, type Architecture } from "./architectures.ts"
 import type { Metadata } from "./metadata.ts"
 import type { GgufTensor } from "./reader.ts"
@@ -7,8 +7,7 @@ export const architectureOf = (metadata: Metadata, file: string): Architecture =
   const name = metadata.required("general.architecture", metadata.string("general.architecture"))
   const known = Object.hasOwn(architectures, name) ? architectures[name] : undefined
   if (known !== undefined) return known
-  const problem = `architecture ${JSON.stringify(name)} is not supported (supported: ${Object.keys(architectures).join(", ")})`
-  throw new ModelError("unsupported", file, problem)
+  throw unsupportedArchitecture(name, Object.keys(architectures), file)
 }
 
 /** What a model's `config.json` and `generation_config.json` say, from GGUF metadata. */

@@ -75,32 +75,26 @@ const UNREADABLE: Readonly<Record<number, string>> = {
  * @throws ModelError if the file is not GGUF, truncated, inconsistent, or has a tensor of a type that is not supported
  */
 export const readGgufHeader = async (reader: FileReader, file: string): Promise<GgufHeader> => {
-  for (let bytes = FIRST_READ; ; bytes *= 4) {
-    const available = Math.min(bytes, reader.size, MAX_HEADER_BYTES)
+  for (let bytes = Math.min(FIRST_READ, reader.size); ;) {
     try {
-      return parseHeader(new Cursor(await reader.read(0, available), file), reader.size)
+      return parseHeader(new Cursor(await reader.read(0, bytes), file), reader.size)
     } catch (error) {
       if (!(error instanceof EndOfBytes)) throw error
-      if (available === reader.size) {
-        throw new ModelError(
-          "invalid-file",
-          file,
-          `truncated: its header needs more than the file's ${available} bytes`,
-        )
-      }
-      if (available === MAX_HEADER_BYTES) {
-        throw new ModelError(
-          "invalid-file",
-          file,
-          `its header is larger than ${MAX_HEADER_BYTES} bytes: not a GGUF model`,
-        )
-      }
+      const { needed } = error
+      const fail = (problem: string) => new ModelError("invalid-file", file, problem)
+      if (needed > reader.size) throw fail(`truncated: its header goes on beyond the file's ${reader.size} bytes`)
+      if (needed > MAX_HEADER_BYTES) throw fail(`its header is larger than ${MAX_HEADER_BYTES} bytes: not a GGUF model`)
+      bytes = Math.min(reader.size, MAX_HEADER_BYTES, Math.max(4 * bytes, needed))
     }
   }
 }
 
 /** The header goes on behind the bytes that were read. */
-class EndOfBytes extends Error {}
+class EndOfBytes extends Error {
+  constructor(readonly needed: number) {
+    super()
+  }
+}
 
 /** Reads little-endian values one after the other. */
 class Cursor {
@@ -122,7 +116,7 @@ class Cursor {
   /** Steps over `count` bytes and returns where they began. */
   skip(count: number): number {
     const at = this.position
-    if (count > this.bytes.length - at) throw new EndOfBytes()
+    if (count > this.bytes.length - at) throw new EndOfBytes(at + count)
     this.position += count
     return at
   }
