@@ -137,7 +137,7 @@ test("mutated GGUF files are read or refused by name", { timeout: TIMEOUT }, asy
       const metadata = new Metadata(header.metadata, "x")
       const files = tokenizerFromGguf(metadata, "x")
       if (files !== undefined) createTokenizer(files, [], "x").encode("Hello 12 🙂")
-      const { config } = configFromGguf(metadata, header.tensors, undefined, "x")
+      const { config } = configFromGguf(metadata, header.tensors, {}, "x")
       reachedConfig++
       parseConfig(config, "x")
     },

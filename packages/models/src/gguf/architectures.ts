@@ -39,7 +39,7 @@ const keys = {
   num_hidden_layers: ["block_count"],
   num_attention_heads: ["attention.head_count"],
   num_key_value_heads: ["attention.head_count_kv"],
-  head_dim: ["attention.key_length", "rope.dimension_count"],
+  head_dim: ["attention.key_length"],
   rms_norm_eps: ["attention.layer_norm_rms_epsilon"],
   rope_theta: ["rope.freq_base"],
 } as const
@@ -74,13 +74,14 @@ const headNorms = (conversion?: Conversion) => [
 const llama: Architecture = {
   modelType: "llama",
   className: "LlamaForCausalLM",
-  keys,
+  keys: { ...keys, head_dim: ["attention.key_length", "rope.dimension_count"] },
   fixed: { hidden_act: "silu" },
   tensors: [...ends, ...twoNorms, ...pairedHeads, attentionOutput, ...gated],
 }
 
 const qwen2: Architecture = {
   ...llama,
+  keys,
   modelType: "qwen2",
   className: "Qwen2ForCausalLM",
   tensors: [...ends, ...twoNorms, ...plainHeads, attentionOutput, ...gated],
@@ -91,7 +92,6 @@ const gemma2: Architecture = {
   className: "Gemma2ForCausalLM",
   keys: {
     ...keys,
-    head_dim: ["attention.key_length"],
     // ggml scales by 1/√(head size), as every Gemma but the 27B does.
     query_pre_attn_scalar: ["attention.key_length"],
     sliding_window: ["attention.sliding_window"],

@@ -23,8 +23,11 @@ export const openGguf = async (open: () => Promise<FileReader>, path: string): P
       const problem = `is one of ${splits} parts; join them with llama.cpp's "llama-gguf-split --merge" first`
       throw new ModelError("unsupported", path, problem)
     }
-    const factors = tensors.get(ROPE_FACTORS)
-    const ropeFactors = factors && Array.from(await readGgufTensor(reader, factors))
+    const ropeFactors: Record<string, ReadonlyArray<number>> = {}
+    for (const name of ROPE_FACTORS) {
+      const factors = tensors.get(name)
+      if (factors !== undefined) ropeFactors[name] = Array.from(await readGgufTensor(reader, factors))
+    }
     const { config, generation } = configFromGguf(metadata, tensors, ropeFactors, path)
     const tokenizer = tokenizerFromGguf(metadata, path)
     const heads = (key: string) => Number(config[key] ?? config["num_attention_heads"])

@@ -2,6 +2,7 @@ import { ModelError, unsupportedArchitecture } from "../errors.ts"
 import { architectures, type Architecture } from "./architectures.ts"
 import type { Metadata } from "./metadata.ts"
 import type { GgufTensor } from "./reader.ts"
+import type { RopeFactors } from "./weights.ts"
 
 export const architectureOf = (metadata: Metadata, file: string): Architecture => {
   const name = metadata.required("general.architecture", metadata.string("general.architecture"))
@@ -14,7 +15,7 @@ export const architectureOf = (metadata: Metadata, file: string): Architecture =
 export const configFromGguf = (
   metadata: Metadata,
   tensors: ReadonlyMap<string, GgufTensor>,
-  ropeFactors: ReadonlyArray<number> | undefined,
+  ropeFactors: RopeFactors,
   file: string,
 ): { readonly config: Record<string, unknown>; readonly generation: Record<string, unknown> } => {
   const architecture = architectureOf(metadata, file)
@@ -42,6 +43,7 @@ export const configFromGguf = (
     ...architecture.fixed,
     ...stored,
     ...(scaling && { rope_scaling: scaling }),
+    ...partialRotary(metadata.number(`${prefix}.rope.dimension_count`), stored),
     vocab_size: embedding.shape[0],
     // A head of its own is stored; a tied one is not.
     tie_word_embeddings: !tensors.has("output.weight"),
@@ -50,6 +52,12 @@ export const configFromGguf = (
     ...special,
   }
   return { config, generation: special }
+}
+
+/** Phi turns a part of each head only. */
+const partialRotary = (rotary: number | undefined, config: Readonly<Record<string, unknown>>) => {
+  const headDim = Number(config["head_dim"] ?? Number(config["hidden_size"]) / Number(config["num_attention_heads"]))
+  return rotary !== undefined && rotary < headDim ? { partial_rotary_factor: rotary / headDim } : {}
 }
 
 /** The shortest decimal that is the same float32: 1e-6 is stored as 9.999999974752427e-7. */
@@ -65,10 +73,18 @@ const ropeScaling = (
   metadata: Metadata,
   prefix: string,
   config: Readonly<Record<string, unknown>>,
-  factors: ReadonlyArray<number> | undefined,
+  factors: RopeFactors,
   file: string,
 ): Record<string, unknown> | undefined => {
-  if (factors !== undefined) return llama3Scaling(config, factors, file)
+  const {
+    "rope_freqs.weight": divisors,
+    "rope_factors_long.weight": long,
+    "rope_factors_short.weight": short,
+  } = factors
+  if (divisors !== undefined) return llama3Scaling(config, divisors, file)
+  if (long !== undefined && short !== undefined) {
+    return { rope_type: "longrope", long_factor: long.map(shortest), short_factor: short.map(shortest) }
+  }
   const type = metadata.string(`${prefix}.rope.scaling.type`) ?? "none"
   if (type === "none") return undefined
   const factor = metadata.number(`${prefix}.rope.scaling.factor`)

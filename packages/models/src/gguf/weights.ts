@@ -8,7 +8,9 @@ import { blockTypes } from "./blocks.ts"
 import type { GgufTensor } from "./reader.ts"
 
 /** Divisors of the rotary frequencies: part of the configuration, not of the weights. */
-export const ROPE_FACTORS = "rope_freqs.weight"
+export const ROPE_FACTORS = ["rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"] as const
+
+export type RopeFactors = Readonly<Partial<Record<(typeof ROPE_FACTORS)[number], ReadonlyArray<number>>>>
 
 /** The tensors of a GGUF file under the names, and with the values, that a Hugging Face checkpoint has. */
 export class GgufWeights implements Weights {
@@ -23,7 +25,7 @@ export class GgufWeights implements Weights {
     private readonly heads: { readonly queries: number; readonly keys: number },
   ) {
     for (const [name, tensor] of tensors) {
-      if (name === ROPE_FACTORS) continue
+      if ((ROPE_FACTORS as ReadonlyArray<string>).includes(name)) continue
       const { hf, conversion } = translate(name, architecture.tensors)
       this.tensors.set(hf, { ...tensor, conversion })
     }
