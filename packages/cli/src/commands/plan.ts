@@ -29,6 +29,11 @@ export const planCommand = Command.make(
       Flag.withDescription("Memory to fit in, as in 24GiB (default: this machine's, where a CPU computes)"),
       Flag.optional,
     ),
+    maxBinding: Flag.String("max-binding").pipe(
+      Flag.withMetavar("size"),
+      Flag.withDescription("Largest tensor that the adapter can bind, as doctor says (default: this machine's)"),
+      Flag.optional,
+    ),
     completionLength: Flag.Finite("completion-length").pipe(
       Flag.withMetavar("tokens"),
       Flag.withDescription("Mean length of completions to reckon with (default: maxCompletionLength)"),
@@ -36,16 +41,19 @@ export const planCommand = Command.make(
     ),
     json: flags.json,
   },
-  Effect.fn(function* ({ completionLength, config: file, json, memory, set, sft }) {
+  Effect.fn(function* ({ completionLength, config: file, json, maxBinding, memory, set, sft }) {
     const screen = yield* Screen
-    const limit = yield* Effect.transposeOption(Option.map(memory, readSize))
+    const limit = yield* Effect.transposeOption(Option.map(memory, readSize("--memory")))
+    const maxBindingSize = Option.getOrUndefined(
+      yield* Effect.transposeOption(Option.map(maxBinding, readSize("--max-binding"))),
+    )
     const run = yield* prepare({ file: Option.getOrUndefined(file), set }, sft, Option.getOrUndefined(completionLength))
     const report = yield* Effect.gen(function* () {
       const gpu = yield* GpuDevice
-      const plan = yield* planRun(run, gpu)
+      const plan = yield* planRun(run, gpu, { maxBindingSize })
       const available = Option.getOrUndefined(limit) ?? (gpu.adapter.isSoftware ? totalmem() : undefined)
       if (available === undefined) return { adapter: adapterName(gpu.adapter), ...plan }
-      const microBatchSize = yield* largestMicroBatch(run, gpu, available)
+      const microBatchSize = yield* largestMicroBatch(run, gpu, available, { maxBindingSize })
       return { adapter: adapterName(gpu.adapter), ...plan, memory: available, largestMicroBatchSize: microBatchSize }
     }).pipe(Effect.provide(GpuDevice.layer({ adapter: run.config.adapter })))
     if (json) return yield* screen.print(JSON.stringify(report))
@@ -54,7 +62,7 @@ export const planCommand = Command.make(
 ).pipe(
   Command.withDescription("Say what memory a run takes, and the largest micro-batch that fits, without taking any"),
   Command.withExamples([
-    { command: "rlpt plan --config grpo.yaml --memory 24GiB", description: "Before renting a GPU" },
+    { command: "rlpt plan --config grpo.yaml --memory 24GiB --max-binding 2GiB", description: "Before renting a GPU" },
     { command: "rlpt plan --set gradientCheckpointing=true", description: "See what recomputing saves" },
   ]),
 )
@@ -81,10 +89,10 @@ const prepare = Effect.fnUntraced(function* (
   return { command: source.command, config: source.config, model, task, completionLength: length } as const
 })
 
-const readSize = (text: string) => {
+const readSize = (flag: string) => (text: string) => {
   const bytes = parseBytes(text)
   return bytes === undefined
-    ? new CliFailure({ message: `--memory: expected a size such as 24GiB or 512MiB, got "${text}"` })
+    ? new CliFailure({ message: `${flag}: expected a size such as 24GiB or 512MiB, got "${text}"` })
     : Effect.succeed(bytes)
 }
 

@@ -1,6 +1,6 @@
 import { Effect, Result } from "effect"
 import { scoringBytes } from "@rlpt/engines"
-import { rehearsalOf, type Gpu } from "@rlpt/tensor"
+import { rehearsalOf, type Gpu, type RehearsalOptions } from "@rlpt/tensor"
 import { rehearse, type Rehearsal, type Rehearsed } from "./rehearse.ts"
 
 /** Memory that a run will take, in bytes. */
@@ -22,8 +22,8 @@ export interface Plan {
 }
 
 /** What a run takes on a device like `gpu`, of which nothing is taken to find out. */
-export const planRun = (run: Rehearsed, gpu: Gpu) =>
-  Effect.map(rehearse(run, rehearsalOf(gpu)), planOf)
+export const planRun = (run: Rehearsed, gpu: Gpu, options?: RehearsalOptions) =>
+  Effect.map(rehearse(run, rehearsalOf(gpu, options)), planOf)
 
 const planOf = ({ memory: { byOwner, peak }, parameters, trainable, vocabSize, scored }: Rehearsal): Plan => {
   const held = (owner: string) => byOwner[owner] ?? 0
@@ -48,11 +48,16 @@ export const sequencesPerUpdate = (run: Rehearsed): number =>
     : (run.config.promptsPerStep * run.config.numGenerations) / run.config.stepsPerGeneration
 
 /** The largest `microBatchSize` with which `run` stays within `memory` bytes, by bisection; 0 if none does. */
-export const largestMicroBatch = Effect.fn("largestMicroBatch")(function* (run: Rehearsed, gpu: Gpu, memory: number) {
+export const largestMicroBatch = Effect.fn("largestMicroBatch")(function* (
+  run: Rehearsed,
+  gpu: Gpu,
+  memory: number,
+  options?: RehearsalOptions,
+) {
   const fits = (microBatchSize: number) => {
     const changed = { ...run, config: { ...run.config, microBatchSize } } as Rehearsed
     // A tensor may also be too large for the adapter to bind: that does not fit either.
-    return Effect.map(Effect.result(rehearse(changed, rehearsalOf(gpu))), (result) =>
+    return Effect.map(Effect.result(rehearse(changed, rehearsalOf(gpu, options))), (result) =>
       Result.isSuccess(result) ? result.success.memory.peak <= memory : false,
     )
   }

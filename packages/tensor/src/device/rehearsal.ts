@@ -5,14 +5,26 @@ const rehearsals = new WeakSet<Gpu>()
 /** Whether `gpu` keeps the books and computes nothing. */
 export const isRehearsal = (gpu: Gpu): boolean => rehearsals.has(gpu)
 
+export interface RehearsalOptions {
+  /** As for `openDevice`. */
+  readonly memoryLimit?: number
+  /** Bytes of one buffer that a kernel can read or write. Default: those of `gpu`. */
+  readonly maxBindingSize?: number | undefined
+}
+
 /**
  * A device like `gpu` on which a program can be rehearsed: it plans, records and keeps the memory ledger to the byte, but
- * its buffers have no memory, its kernels do not run, and what is read from it is zero. `memoryLimit` is that of
- * `openDevice`.
+ * its buffers have no memory, its kernels do not run, and what is read from it is zero.
  */
-export const rehearsalOf = (gpu: Gpu, memoryLimit = Number.POSITIVE_INFINITY): Gpu => {
+export const rehearsalOf = (gpu: Gpu, { memoryLimit, maxBindingSize }: RehearsalOptions = {}): Gpu => {
   const { features, limits } = gpu.device
-  const rehearsal = new Gpu(idleDevice(features, limits), gpu.adapter, memoryLimit)
+  const { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage } = limits
+  const like = {
+    maxBufferSize: Math.max(maxBufferSize, maxBindingSize ?? 0),
+    maxStorageBufferBindingSize: maxBindingSize ?? maxStorageBufferBindingSize,
+    maxStorageBuffersPerShaderStage,
+  }
+  const rehearsal = new Gpu(idleDevice(features, like), gpu.adapter, memoryLimit ?? Number.POSITIVE_INFINITY)
   rehearsals.add(rehearsal)
   return rehearsal
 }
@@ -20,7 +32,7 @@ export const rehearsalOf = (gpu: Gpu, memoryLimit = Number.POSITIVE_INFINITY): G
 const nothing = (): void => {}
 
 /** As much of a device as this library asks for. */
-const idleDevice = (features: GPUSupportedFeatures, limits: GPUSupportedLimits): GPUDevice => {
+const idleDevice = (features: GPUSupportedFeatures, limits: Partial<GPUSupportedLimits>): GPUDevice => {
   const pass = { setPipeline: nothing, setBindGroup: nothing, dispatchWorkgroups: nothing, end: nothing }
   const encoder = {
     beginComputePass: () => pass,

@@ -35,10 +35,18 @@ describe("a rehearsal", () => {
   test("runs out of memory where the real thing would", async () => {
     const gpu = await openDevice()
     const { peak } = (await trainTwice(rehearsalOf(gpu))).at(-1)!
-    await trainTwice(rehearsalOf(gpu, peak))
-    await expect(trainTwice(rehearsalOf(gpu, peak / 2))).rejects.toThrow(OutOfMemoryError)
+    await trainTwice(rehearsalOf(gpu, { memoryLimit: peak }))
+    await expect(trainTwice(rehearsalOf(gpu, { memoryLimit: peak / 2 }))).rejects.toThrow(OutOfMemoryError)
     gpu.destroy()
   })
+})
+
+test("a rehearsal for another device has that one's largest binding", async () => {
+  const gpu = await openDevice()
+  const sum = (device: Gpu) => device.compile((x) => x.add(1).sum()).explain(device.zeros([1024]))
+  expect(() => sum(rehearsalOf(gpu, { maxBindingSize: 2048 }))).toThrow(/read or write 4096 bytes .* adapter's 2048/)
+  expect(sum(rehearsalOf(gpu, { maxBindingSize: 2 ** 32 })).launches).toBeGreaterThan(0)
+  gpu.destroy()
 })
 
 test("a workspace that grows leaves nothing of its old size behind", async () => {
