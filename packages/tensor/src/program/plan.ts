@@ -6,41 +6,47 @@ export interface MemoryPlan {
   readonly slotOf: ReadonlyMap<Cell, number>
 }
 
+/** From the first step that touches a cell to the last one, both included. */
+interface Lifetime {
+  readonly cell: Cell
+  readonly first: number
+  readonly last: number
+}
+
 /**
  * Places every planned cell of a program in a slot, so that cells that are alive together never share one. Slots are
  * whole buffers: WebGPU does not let one launch read and write regions of the same buffer.
+ *
+ * Cells are placed by size, the largest first, each in the smallest slot that is free for as long as it lives (greedy by
+ * size: Y. Pisarchyk and J. Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020). No slot ever grows, and
+ * a small cell that lives long takes no room from a large one.
  */
-export const planMemory = ({ steps, inputs, outputs }: Lowered): MemoryPlan => {
-  const lastUse = new Map<Cell, number>()
-  steps.forEach(({ bindings }, i) => {
-    for (const { cell } of bindings) if (!cell.storage) lastUse.set(cell, i)
-  })
-  for (const cell of [...inputs, ...outputs]) if (!cell.storage) lastUse.set(cell, Number.POSITIVE_INFINITY)
-
-  const sizes: number[] = []
-  const free: number[] = []
-  const slots = new Map<Cell, number>()
-  const assign = (cell: Cell) => {
-    // The tightest free slot, or the largest one grown, or a new one.
-    const fitting = free.filter((slot) => sizes[slot]! >= cell.bytes).sort((a, b) => sizes[a]! - sizes[b]!)[0]
-    const slot = fitting ?? free.sort((a, b) => sizes[b]! - sizes[a]!)[0] ?? sizes.push(0) - 1
-    if (free.includes(slot)) free.splice(free.indexOf(slot), 1)
-    sizes[slot] = Math.max(sizes[slot]!, cell.bytes)
-    slots.set(cell, slot)
+export const planMemory = (lowered: Lowered): MemoryPlan => {
+  const slots: { readonly bytes: number; readonly lives: Lifetime[] }[] = []
+  const slotOf = new Map<Cell, number>()
+  const lives = lifetimes(lowered).toSorted((a, b) => b.cell.bytes - a.cell.bytes || a.first - b.first)
+  for (const life of lives) {
+    const isFree = ({ first, last }: Lifetime) => last < life.first || life.last < first
+    const free = slots.findLastIndex((slot) => slot.lives.every(isFree))
+    const slot = free >= 0 ? free : slots.push({ bytes: life.cell.bytes, lives: [] }) - 1
+    slots[slot]!.lives.push(life)
+    slotOf.set(life.cell, slot)
   }
-  for (const cell of inputs) if (!cell.storage && !slots.has(cell)) assign(cell)
-  steps.forEach(({ bindings }, i) => {
-    const cells = new Set(bindings.map(({ cell }) => cell))
-    for (const cell of cells) if (!cell.storage && !slots.has(cell)) assign(cell)
-    for (const cell of cells) if (!cell.storage && lastUse.get(cell) === i) free.push(slots.get(cell)!)
-  })
-  for (const cell of outputs) if (!cell.storage && !slots.has(cell)) assign(cell)
+  // They come largest first, so that the slots of different programs line up and can share one workspace.
+  return { slots: slots.map(({ bytes }) => bytes), slotOf }
+}
 
-  // Largest first, so that the slots of different programs line up and can share one workspace.
-  const order = sizes.map((_, slot) => slot).sort((a, b) => sizes[b]! - sizes[a]! || a - b)
-  const rank = new Map(order.map((slot, position) => [slot, position]))
-  return {
-    slots: order.map((slot) => sizes[slot]!),
-    slotOf: new Map([...slots].map(([cell, slot]) => [cell, rank.get(slot)!])),
+const lifetimes = ({ steps, inputs, outputs }: Lowered): readonly Lifetime[] => {
+  const first = new Map<Cell, number>()
+  const last = new Map<Cell, number>()
+  const touch = (cell: Cell, step: number) => {
+    if (cell.storage) return
+    if (!first.has(cell)) first.set(cell, step)
+    last.set(cell, step)
   }
+  for (const cell of inputs) touch(cell, -1)
+  steps.forEach(({ bindings }, step) => bindings.forEach(({ cell }) => touch(cell, step)))
+  // Outputs are copied after the last step, and inputs belong to the caller until then.
+  for (const cell of [...inputs, ...outputs]) touch(cell, steps.length)
+  return [...first].map(([cell, step]) => ({ cell, first: step, last: last.get(cell)! }))
 }
