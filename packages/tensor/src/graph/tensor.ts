@@ -212,6 +212,10 @@ export class Tensor extends Elementwise {
   indexSelect(axis: number, ids: Tensor): Tensor {
     return indexSelect(this, axis, ids)
   }
+  /** 1 at the place that each element (i32) names on a new last axis of size `classes`, 0 elsewhere, as f32. */
+  oneHot(classes: number): Tensor {
+    return this.unsqueeze(-1).equal(this.gpu.arange(classes, { dtype: "i32" }))
+  }
   /** This tensor with `source` in place of the elements along `axis` at `ids`; of several for one place the last stays. */
   scatter(axis: number, ids: Tensor, source: Tensor): Tensor {
     return scatter(this, axis, ids, source)

@@ -70,6 +70,12 @@ describe("reading by index", () => {
     expect(gpu.zeros([5, 6]).indexSelect(1, ids([1, 2, 3, 4, 5, 0], [3, 2])).shape).toEqual([5, 3, 2])
   })
 
+  test("oneHot names a place on a new axis", async () => {
+    const hot = ids([2, 0, 5], [3]).oneHot(3)
+    expect(hot.shape).toEqual([3, 3])
+    expect([...(await hot.data())]).toEqual([0, 0, 1, 1, 0, 0, 0, 0, 0])
+  })
+
   test("keeps the bits of any dtype; an index that is none reads 0", async () => {
     const x = gpu.tensor(new Int32Array([2 ** 30 + 1, -7, 0x7fc00001]))
     expect([...(await x.gather(0, ids([2, -1, 0, 3], [4])).data())]).toEqual([0x7fc00001, 0, 2 ** 30 + 1, 0])

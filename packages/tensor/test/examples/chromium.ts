@@ -1,0 +1,130 @@
+import { spawn } from "node:child_process"
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { createRequire } from "node:module"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
+import { brotliDecompressSync } from "node:zlib"
+import { readTar } from "../../src/adapter/tar.ts"
+
+/** The folder of the browser that the npm package @sparticuz/chromium carries, or why there is none. */
+const packed = (): { readonly folder: string } | { readonly missing: string } => {
+  if (process.platform !== "linux" || process.arch !== "x64")
+    return { missing: "@sparticuz/chromium is for Linux on x64" }
+  try {
+    const main = createRequire(import.meta.url).resolve("@sparticuz/chromium")
+    let folder = dirname(main)
+    while (!existsSync(join(folder, "bin", "chromium.br"))) {
+      if (folder === dirname(folder)) return { missing: "@sparticuz/chromium has no chromium.br" }
+      folder = dirname(folder)
+    }
+    return { folder: join(folder, "bin") }
+  } catch {
+    return { missing: "@sparticuz/chromium is not installed" }
+  }
+}
+
+export const whyNoChromium = (): string | undefined => {
+  const found = packed()
+  return "missing" in found ? found.missing : undefined
+}
+
+/** Unpacks the browser with its libraries, once for all runs on this machine. */
+const unpack = (): string => {
+  const found = packed()
+  if ("missing" in found) throw new Error(found.missing)
+  const target = join(tmpdir(), "rlpt-chromium-153")
+  if (existsSync(target)) return target
+  const making = mkdtempSync(join(tmpdir(), "rlpt-chromium-"))
+  const read = (name: string) => brotliDecompressSync(readFileSync(join(found.folder, name)))
+  writeFileSync(join(making, "chromium"), read("chromium.br"), { mode: 0o755 })
+  for (const archive of ["al2023.tar.br", "swiftshader.tar.br"])
+    for (const { name, data } of readTar(read(archive))) {
+      const path = join(making, name)
+      mkdirSync(dirname(path), { recursive: true })
+      writeFileSync(path, data, { mode: 0o755 })
+    }
+  try {
+    renameSync(making, target)
+  } catch {
+    // Another process was faster.
+    rmSync(making, { recursive: true, force: true })
+  }
+  return target
+}
+
+export interface Page extends AsyncDisposable {
+  /** Value of an expression in the page. */
+  readonly evaluate: (expression: string) => Promise<unknown>
+}
+
+/** Opens `url` in a headless Chromium with WebGPU on SwiftShader, spoken to through its DevTools protocol. */
+export const openPage = async (url: string): Promise<Page> => {
+  const folder = unpack()
+  const profile = mkdtempSync(join(tmpdir(), "rlpt-profile-"))
+  const flags = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--no-zygote",
+    "--remote-debugging-port=0",
+    `--user-data-dir=${profile}`,
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+  ]
+  const browser = spawn(join(folder, "chromium"), [...flags, url], {
+    env: { ...process.env, LD_LIBRARY_PATH: `${join(folder, "lib")}:${folder}`, HOME: profile },
+    stdio: ["ignore", "ignore", "pipe"],
+  })
+  const port = await new Promise<string>((resolve, reject) => {
+    let text = ""
+    browser.stderr.on("data", (chunk: Buffer) => {
+      text += chunk.toString()
+      const listening = /DevTools listening on ws:\/\/[^:]+:(\d+)/.exec(text)
+      if (listening) resolve(listening[1]!)
+    })
+    browser.on("exit", (code) => reject(new Error(`Chromium ended with ${code}: ${text}`)))
+  })
+  const socket = new WebSocket(await debuggerOf(port))
+  await new Promise<void>((resolve, reject) => {
+    socket.addEventListener("open", () => resolve())
+    socket.addEventListener("error", () => reject(new Error("the page does not answer")))
+  })
+  let calls = 0
+  const evaluate = (expression: string): Promise<unknown> =>
+    new Promise((resolve) => {
+      const id = ++calls
+      const answer = ({ data }: MessageEvent) => {
+        const message = JSON.parse(String(data)) as { id?: number; result?: { result?: { value?: unknown } } }
+        if (message.id !== id) return
+        socket.removeEventListener("message", answer)
+        resolve(message.result?.result?.value)
+      }
+      socket.addEventListener("message", answer)
+      socket.send(JSON.stringify({ id, method: "Runtime.evaluate", params: { expression } }))
+    })
+  return {
+    evaluate,
+    [Symbol.asyncDispose]: async () => {
+      const gone = new Promise((resolve) => browser.on("exit", resolve))
+      socket.close()
+      browser.kill("SIGKILL")
+      await gone
+      rmSync(profile, { recursive: true, force: true })
+    },
+  }
+}
+
+/** Address of the page's debugger; the page may take a moment to appear. */
+const debuggerOf = async (port: string): Promise<string> => {
+  for (;;) {
+    const targets = (await (await fetch(`http://127.0.0.1:${port}/json`)).json()) as {
+      type: string
+      webSocketDebuggerUrl: string
+    }[]
+    const page = targets.find(({ type }) => type === "page")
+    if (page) return page.webSocketDebuggerUrl
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
