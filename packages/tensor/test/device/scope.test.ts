@@ -9,6 +9,7 @@ const inUse = () => gpu.memory().byOwner["tensor"] ?? 0
 describe("a scope", () => {
   test("gives back at its end what was made in it, read or not", async () => {
     const x = gpu.ones([1000])
+    await collectGarbage()
     const before = inUse()
     let inner: Tensor | undefined
     {
@@ -20,7 +21,8 @@ describe("a scope", () => {
       expect(scope.report().tensors).toBe(3)
       expect(scope.report().bytes).toBe(4000 + 2000 + 16)
     }
-    expect(inUse()).toBe(before)
+    // Garbage of other tests may be given back meanwhile, so there can be less.
+    expect(inUse()).toBeLessThanOrEqual(before)
     await expect(inner.data()).rejects.toThrow(TensorError)
     expect(await x.sum().item()).toBe(1000)
   })
@@ -39,6 +41,7 @@ describe("a scope", () => {
   })
 
   test("hands what it keeps to the scope around it", async () => {
+    await collectGarbage()
     const before = inUse()
     {
       using _outer = gpu.scope()
@@ -49,7 +52,8 @@ describe("a scope", () => {
       }
       expect(await kept.sum().item()).toBe(40)
     }
-    expect(inUse()).toBe(before)
+    // Garbage of other tests may be given back meanwhile, so there can be less.
+    expect(inUse()).toBeLessThanOrEqual(before)
   })
 
   test("leaves alone what optimisers and recorded programs live on", async () => {
