@@ -15,6 +15,8 @@ const named = reference
   .flatMap((line) => [...line.split(" | ")[0]!.matchAll(/`([^`]+)`/g)].map((match) => match[1]!.replace(/\(.*$/, "")))
   .filter((name) => /^[\w.]+$/.test(name))
 
+const spaces = { nn: library.nn, random: library.random }
+
 test("everything in the reference exists", () => {
   const has = (holder: object, name: string) => name in holder
   const unknown = named.filter((name) => {
@@ -22,14 +24,13 @@ test("everything in the reference exists", () => {
     if (member === undefined) return !has(library, name) && !has(library.Tensor.prototype, name)
     if (holder === "gpu") return !has(gpu, member)
     if (holder === "x") return !has(library.Tensor.prototype, member)
-    return !has(library[holder as "nn" | "random"], member)
+    return !has(spaces[holder as keyof typeof spaces], member)
   })
   expect(unknown).toEqual([])
 })
 
 test("everything public is in the reference", () => {
   const internal = new Set(["Tensor", "Gpu", "Scope"])
-  const spaces = { nn: library.nn, random: library.random }
   const names = [
     ...Object.keys(library).filter((name) => !(name in spaces)),
     ...Object.entries(spaces).flatMap(([space, members]) => Object.keys(members).map((name) => `${space}.${name}`)),
@@ -43,7 +44,18 @@ test("everything public is in the reference", () => {
   const methods = [library.Tensor.prototype, Object.getPrototypeOf(library.Tensor.prototype) as object].flatMap(
     (prototype) => Object.getOwnPropertyNames(prototype),
   )
-  const forTheLibrary = new Set(["constructor", "gpu", "value", "derive", "beside", "map", "size", "shape", "dtype"])
+  const forTheLibrary = new Set([
+    "constructor",
+    "gpu",
+    "value",
+    "derive",
+    "beside",
+    "map",
+    "size",
+    "shape",
+    "dtype",
+    "toString",
+  ])
   expect(methods.filter((name) => !forTheLibrary.has(name) && !mentioned.has(name))).toEqual([])
 })
 

@@ -1,5 +1,6 @@
 import {
   bytesOf,
+  dtypeOf,
   showShape,
   sizeOf,
   type ComputeType,
@@ -11,13 +12,20 @@ import {
 import { ShapeError } from "../errors.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { normalArray, uniformArray } from "../random/host.ts"
+import { hostData, type Nested } from "./host-data.ts"
 
 const arrays = { f32: Float32Array, i32: Int32Array, u32: Uint32Array } as const
 
 /** Ways to make tensors from nothing: what a device adds to the operations between them. */
 export abstract class TensorFactory {
-  /** A tensor with a copy of `data`. Arrays of numbers become f32; `shape` defaults to one dimension. */
-  abstract tensor(data: HostArray | readonly number[], shape?: Shape, owner?: string): Tensor
+  /** A tensor with a copy of `data`: numbers and lists of them become f32. `shape` defaults to that of the lists. */
+  tensor(data: HostArray | Nested, shape?: Shape, owner = "tensor"): Tensor {
+    const { array, shape: own } = hostData(data)
+    const full = shape ?? own
+    if (sizeOf(full) !== array.length)
+      throw new ShapeError("tensor", `${array.length} elements do not fill shape ${showShape(full)}`)
+    return this.upload(array, full, dtypeOf(array), owner)
+  }
 
   /** A tensor over fresh memory that starts with `bytes`. For the library's own operations. */
   abstract upload(bytes: ArrayBufferView<ArrayBuffer>, shape: Shape, dtype: DType, owner: string): Tensor

@@ -109,15 +109,6 @@ export class Gpu extends TensorFactory {
     })
   }
 
-  /** A tensor with a copy of `data`. Arrays of numbers become f32; `shape` defaults to one dimension. */
-  tensor(data: HostArray | readonly number[], shape?: Shape, owner = "tensor"): Tensor {
-    const array = ArrayBuffer.isView(data) ? data : new Float32Array(data)
-    const full = shape ?? [array.length]
-    if (sizeOf(full) !== array.length)
-      throw new ShapeError("tensor", `${array.length} elements do not fill shape ${showShape(full)}`)
-    return this.upload(array, full, dtypeOf(array), owner)
-  }
-
   /** A tensor over fresh memory that starts with `bytes`. For the library's own operations. */
   upload(bytes: ArrayBufferView<ArrayBuffer>, shape: Shape, dtype: DType, owner: string): Tensor {
     const storage = this.#allocate(bytes.byteLength, owner)

@@ -72,6 +72,15 @@ export class Tensor extends Elementwise {
     this.dispose()
   }
 
+  override toString(): string {
+    return `Tensor ${this.dtype} ${showShape(this.shape)}`
+  }
+
+  /** What `console.log` shows in Bun and Node: not the whole device. */
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return this.toString()
+  }
+
   /**
    * The same values as another dtype: f32 → i32 or u32 truncates and saturates, `bool` is 1 for everything but 0, f16 and
    * bf16 round to nearest even. The gradient passes between floating-point dtypes, as f32.

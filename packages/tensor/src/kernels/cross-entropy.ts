@@ -51,12 +51,10 @@ const crossEntropyOp: FusedOp<undefined> = {
   name: "crossEntropy",
   infer: ([logits, targets]) => {
     const [rows, classes] = logits!.shape
-    const fits =
-      logits!.shape.length === 2 && targets!.dtype === "i32" && sameShape(targets!.shape, [rows!]) && classes! > 0
-    if (!fits || logits!.dtype !== "f32")
+    if (logits!.dtype !== "f32" || targets!.dtype !== "i32" || classes === 0)
       throw new ShapeError(
         "crossEntropy",
-        `needs logits f32 [N, C] and targets i32 [N], got ${logits!.dtype} ${showShape(logits!.shape)} and ${targets!.dtype} ${showShape(targets!.shape)}`,
+        `needs f32 logits of some classes and i32 targets, got ${logits!.dtype} ${showShape(logits!.shape)} and ${targets!.dtype}`,
       )
     return [
       { shape: [rows!], dtype: "f32" },
@@ -82,17 +80,24 @@ const gradientOp: FusedOp<undefined> = {
 }
 
 /**
- * −log softmax(logits)[target] of each row. logits: [N, C]; targets: i32 [N]. A target that is no class (−100, say) counts
- * for nothing.
+ * −log softmax(logits)[target] of each row. logits: [..., C]; targets: i32 [...]. A target that is no class (−100, say)
+ * counts for nothing.
  */
 export const crossEntropy = (
   logits: Tensor,
   targets: Tensor,
   { reduction = "mean" }: CrossEntropyOptions = {},
 ): Tensor => {
-  const loss = applyFused(crossEntropyOp, [logits, targets], undefined)[0]!
-  if (reduction === "none") return loss
+  const classes = logits.shape.at(-1)
+  if (classes === undefined || !sameShape(logits.shape.slice(0, -1), targets.shape))
+    throw new ShapeError(
+      "crossEntropy",
+      `needs logits [..., C] and targets [...], got ${showShape(logits.shape)} and ${showShape(targets.shape)}`,
+    )
+  const rows = [logits.reshape([targets.size, classes]), targets.reshape([targets.size])]
+  const loss = applyFused(crossEntropyOp, rows, undefined)[0]!
+  if (reduction === "none") return loss.reshape(targets.shape)
   if (reduction === "sum") return loss.sum()
-  const counted = targets.greaterEqual(0).and(targets.less(logits.shape[1]!))
+  const counted = targets.greaterEqual(0).and(targets.less(classes))
   return loss.sum().div(counted.sum())
 }

@@ -1,3 +1,4 @@
+export { fromSafetensors, toSafetensors } from "./files.ts"
 export {
   Conv2d,
   Dropout,

@@ -1,3 +1,4 @@
+import { inspect } from "node:util"
 import { describe, expect, test } from "vitest"
 import { openDevice, ShapeError, TensorError, type Tensor } from "../../src/index.ts"
 import { testDevice } from "../device.ts"
@@ -15,6 +16,24 @@ describe("making tensors", () => {
     expect([...(await gpu.zeros([3], "i32").data())]).toEqual([0, 0, 0])
     expect([...(await gpu.full([2, 2], 1.5).data())]).toEqual([1.5, 1.5, 1.5, 1.5])
     expect(await gpu.tensor([5], []).item()).toBe(5)
+  })
+
+  test("from a number and from lists of lists", async () => {
+    expect(gpu.tensor(5)).toMatchObject({ shape: [], dtype: "f32" })
+    const nested = gpu.tensor([[[1, 2, 3]], [[4, 5, 6]]])
+    expect(nested.shape).toEqual([2, 1, 3])
+    expect([...(await nested.data())]).toEqual([1, 2, 3, 4, 5, 6])
+    expect(gpu.tensor([[], []]).shape).toEqual([2, 0])
+    expect(() => gpu.tensor([[1, 2], [3]])).toThrow(/tensor: lists of one depth must have one length/)
+    expect(() => gpu.tensor([[1, 2], 3])).toThrow(ShapeError)
+    expect(() => gpu.tensor(new Uint8Array(4) as unknown as Uint32Array<ArrayBuffer>)).toThrow(
+      /a Uint8Array is no array of f32/,
+    )
+  })
+
+  test("are shown by dtype and shape", () => {
+    expect(String(gpu.zeros([2, 3], "i32"))).toBe("Tensor i32 [2, 3]")
+    expect(inspect({ x: gpu.constant(1) })).toBe("{ x: Tensor f32 [] }")
   })
 
   test("normal and uniform deviates depend on seed and position alone", async () => {

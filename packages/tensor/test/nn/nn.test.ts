@@ -1,16 +1,5 @@
 import { describe, expect, test } from "vitest"
-import {
-  adamw,
-  nn,
-  random,
-  readSafetensors,
-  safetensorsFromFloat32,
-  safetensorsToFloat32,
-  ShapeError,
-  writeSafetensors,
-  type Gpu,
-  type Tensor,
-} from "../../src/index.ts"
+import { adamw, nn, random, readSafetensors, ShapeError, type Gpu, type Tensor } from "../../src/index.ts"
 import { testDevice } from "../device.ts"
 import { expectClose, expectSameBits } from "../reference.ts"
 
@@ -56,20 +45,11 @@ describe("modules", () => {
     const x = gpu.normal([3, 4], { seed: 9 })
     const run = gpu.compile((input: Tensor) => target.forward(input))
     expect([...(await run(x).data())]).not.toEqual([...(await source.forward(x).data())])
-    const state = await source.stateDict()
-    const file = writeSafetensors(
-      new Map(
-        Object.entries(state).map(([name, { data, shape }]) => [
-          name,
-          safetensorsFromFloat32(data as Float32Array, shape),
-        ]),
-      ),
+    const file = await nn.toSafetensors(source)
+    expect([...readSafetensors(file, "block.safetensors").tensors.keys()].sort()).toEqual(
+      Object.keys(source.parameters).sort(),
     )
-    const read = [...readSafetensors(file, "block.safetensors").tensors].map(
-      ([name, tensor]) =>
-        [name, { shape: tensor.shape, data: safetensorsToFloat32(tensor) as Float32Array<ArrayBuffer> }] as const,
-    )
-    target.loadStateDict(Object.fromEntries(read))
+    nn.fromSafetensors(target, file, "block.safetensors")
     expectSameBits(await run(x).data(), await source.forward(x).data())
   })
 

@@ -2,7 +2,8 @@ import { describe, expect, test } from "vitest"
 import { ShapeError, valueAndGrad, type Tensor } from "../../src/index.ts"
 import { testDevice } from "../device.ts"
 import { param } from "../gradient.ts"
-import { dense, expectClose, map } from "../reference.ts"
+import { dense, expectClose, map, randomArray } from "../reference.ts"
+import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from "../../src/io/half.ts"
 import { expectAll, type Case } from "./many.ts"
 
 const gpu = await testDevice()
@@ -229,5 +230,49 @@ describe("operands of one dtype", () => {
     expect([...results[4]!]).toEqual([0, 1, 2].map((r) => values.slice(5 * r, 5 * r + 5).reduce((a, b) => a + b)))
     expect([...results[5]!]).toEqual(values.map(Math.trunc).map((v) => v + 0))
     expect([...results[6]!]).toEqual([1.5])
+  })
+
+  test.each(["f16", "bf16"] as const)(
+    "%s rounds to nearest even, subnormal numbers and what is none included",
+    async (dtype) => {
+      const edges = [
+        0,
+        -0,
+        1e-8,
+        6e-8,
+        3e-5,
+        -6.1e-5,
+        65519,
+        65520,
+        1e39,
+        -1e39,
+        Number.NaN,
+        1 + 2 ** -11,
+        1 + 3 * 2 ** -11,
+        2 ** -24,
+        2 ** -25,
+      ]
+      const values = Float32Array.from([...edges, ...randomArray(100, 7, -4, 4)])
+      const stored = await gpu.tensor(values).cast(dtype).data()
+      const expected =
+        dtype === "f16" ? float16ToFloat32(float32ToFloat16(values)) : bfloat16ToFloat32(float32ToBfloat16(values))
+      expect([...stored]).toEqual([...expected])
+      const loaded = await gpu.tensor(values).cast(dtype).mul(1).data()
+      // A driver may take subnormal halves for zero when it unpacks them.
+      expectClose(loaded, expected, { abs: dtype === "f16" ? 2 ** -14 : 0, rel: 0 })
+    },
+  )
+
+  test("halves go into products, and their gradients are f32", async () => {
+    const w = gpu
+      .tensor([
+        [1, 2],
+        [3, 4],
+      ])
+      .cast("bf16")
+    const x = gpu.tensor([[1, -1]])
+    const { value, grads } = valueAndGrad((a) => x.matmul(a!).sum(), [w])
+    expect(grads[0]!.dtype).toBe("f32")
+    expect((await gpu.readAll([value, ...grads])).map((array) => [...array])).toEqual([[-4], [1, 1, -1, -1]])
   })
 })
