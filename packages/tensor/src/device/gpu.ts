@@ -7,7 +7,6 @@ import {
   hostArray,
   sameShape,
   showShape,
-  sizeOf,
   storedArray,
   type ComputeType,
   type DType,

@@ -91,7 +91,8 @@ describe("a scope", () => {
       using _scope = gpu.scope()
       await w.matmul(w).tanh().sum().item()
       if (i === 0) held = gpu.memory().inUse
-      expect(gpu.memory().inUse).toBe(held)
+      // Less where the collector found what earlier tests forgot.
+      expect(gpu.memory().inUse).toBeLessThanOrEqual(held)
     }
   })
 })
