@@ -27,6 +27,7 @@ import { BufferPool, type MemoryReport } from "./pool.ts"
 import { Storage } from "./storage.ts"
 import { LeakTracker, type Leak } from "./leaks.ts"
 import { Scope } from "./scope.ts"
+import { traitsOf } from "./traits.ts"
 import { settle } from "./wait.ts"
 
 export interface OpenDeviceOptions {
@@ -83,13 +84,7 @@ export class Gpu extends TensorFactory {
     this.#leaks = trackLeaks ? new LeakTracker() : undefined
     this.device = device
     this.adapter = adapter
-    const fixed = adapter.subgroupMinSize === adapter.subgroupMaxSize && device.features.has("subgroups")
-    this.traits = {
-      subgroupSize: fixed ? adapter.subgroupMinSize : 0,
-      isSoftware: adapter.isSoftware,
-      maxStorageBuffers: device.limits.maxStorageBuffersPerShaderStage,
-      maxBindingSize: device.limits.maxStorageBufferBindingSize,
-    }
+    this.traits = traitsOf(device, adapter)
     this.#pool = new BufferPool(device, memoryLimit)
     this.#workspace = new Workspace(this.#pool)
     const fail = (error: TensorError) => {

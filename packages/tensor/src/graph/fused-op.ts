@@ -1,3 +1,4 @@
+import type { MatmulChoice } from "../kernels/matmul-choice.ts"
 import type { Kernel, Grid } from "../program/kernel.ts"
 import type { Spec } from "./node.ts"
 import type { Tensor } from "./tensor.ts"
@@ -27,6 +28,8 @@ export interface DeviceTraits {
   readonly maxStorageBuffers: number
   /** Largest storage-buffer binding in bytes. */
   readonly maxBindingSize: number
+  /** Kernels of the matrix product, and how fast they are here. */
+  readonly matmul: MatmulChoice
 }
 
 /** A hand-written operation: its kernels and its gradient, in one file. */

@@ -63,7 +63,11 @@ export const matmulOp: FusedOp<Attributes> = {
 }
 
 /** C[M,N] = A · B of two matrices, either of them read transposed. */
-export const matmul = (a: Tensor, b: Tensor, { transposeA = false, transposeB = false }: MatmulOptions = {}): Tensor => {
+export const matmul = (
+  a: Tensor,
+  b: Tensor,
+  { transposeA = false, transposeB = false }: MatmulOptions = {},
+): Tensor => {
   if (transposeA && transposeB) return product("tn", a, b.transpose())
   return product(transposeA ? "tn" : transposeB ? "nt" : "nn", a, b)
 }

@@ -3,7 +3,6 @@ import { linear, matmul, ShapeError, type Tensor } from "../../src/index.ts"
 import { applyFusedOne } from "../../src/graph/apply.ts"
 import type { FusedOp } from "../../src/graph/fused-op.ts"
 import {
-  matmulLaunch,
   plainMatmul,
   subgroupMatmul,
   tiledMatmul,
@@ -36,7 +35,7 @@ interface Choice {
 /** A product by a kernel of the test's choice. The last input is added: as residual, or as the output's old value. */
 const chosenMatmul: FusedOp<Choice> = {
   name: "matmul by a chosen kernel",
-  infer: (_, { problem: { M, N } }) => [{ shape: [M, N], dtype: "f32" }],
+  infer: (_, { problem: { M, N, batch } }) => [{ shape: [(batch?.count ?? 1) * M, N], dtype: "f32" }],
   inPlace: ({ problem }): Readonly<Record<number, number>> => (problem.epilogue === "accumulate" ? { 0: 2 } : {}),
   lower: (emit, [a, b, other], [out], { problem, choose }) => {
     const { kernel, params, grid } = choose(problem)
@@ -45,21 +44,25 @@ const chosenMatmul: FusedOp<Choice> = {
 }
 
 /**
- * The kernels that can do a problem on this adapter, by name. Tiles, which software drivers take long to compile, load
- * differently for each layout and end differently for each epilogue, but not for each pair.
+ * The kernels that can do a problem on this adapter, by name. Those of GPUs, which software drivers take long to compile,
+ * load differently for each layout and end differently for each epilogue, but not for each pair.
  */
-const variants = ({ layout, epilogue, N, M, K }: Problem): Record<string, (problem: Problem) => MatmulLaunch> => {
-  const vector = N % 4 === 0 && (layout === "tn" ? M : K) % 4 === 0
-  const bySubgroup = vector && (lanes === 4 || lanes === 8)
-  return {
-    plain: plainMatmul,
-    ...((layout === "nn" || epilogue === "store") && { tiled: tiledMatmul }),
-    ...(bySubgroup && {
-      "subgroup, 8 rows": (problem: Problem) => subgroupMatmul(problem, lanes, 8),
-      "subgroup, 16 rows": (problem: Problem) => subgroupMatmul(problem, lanes, 16),
+const variants = ({ layout, epilogue }: Problem): Record<string, (problem: Problem) => MatmulLaunch> => ({
+  plain: plainMatmul,
+  ...((layout === "nn" || (layout === "tn" && epilogue === "store")) && {
+    tiles: (problem) => tiledMatmul(problem, { rows: 64, columns: 64, perRow: 8, perColumn: 2 }),
+  }),
+  ...(layout === "nt" &&
+    epilogue === "store" && {
+      "flat tiles": (problem) => tiledMatmul(problem, { rows: 8, columns: 128, perRow: 4, perColumn: 1 }),
     }),
-  }
-}
+  ...(lanes > 0 && {
+    "subgroup, in registers": (problem) =>
+      subgroupMatmul(problem, lanes, { rows: 8, quads: 1, depth: 4, accumulators: "registers" }),
+    "subgroup, in memory": (problem) =>
+      subgroupMatmul(problem, lanes, { rows: 16, quads: 2, depth: 2, accumulators: "memory" }),
+  }),
+})
 
 const operands = (layout: Layout, { M, N, K }: Sizes) => ({
   a: { shape: layout === "tn" ? [K, M] : [M, K], data: randomArray(M * K, 1) },
@@ -90,11 +93,14 @@ describe("matmul", () => {
     { M: 130, N: 12, K: 33 },
   ]
 
+  /** Sizes at which every epilogue is tried: rows of single elements, pairs and fours. */
+  const few = awkward.filter(({ M }) => M === 3 || M === 33 || M === 100)
+
   test.each(layouts)("%s: every kernel gives the same bits, with every epilogue", async (layout) => {
     for (const sizes of awkward) {
       const { a, b, other } = operands(layout, sizes)
       const product = reference(layout, sizes, a.data, b.data)
-      for (const epilogue of epilogues) {
+      for (const epilogue of few.includes(sizes) ? epilogues : (["store"] as const)) {
         const problem = { layout, epilogue, ...sizes }
         const at = `${layout} ${epilogue} ${sizes.M}×${sizes.N}×${sizes.K}`
         const results = Object.entries(variants(problem)).map(([name, choose]) => {
@@ -109,12 +115,38 @@ describe("matmul", () => {
     }
   })
 
-  test("uses subgroups where the adapter has them", () => {
-    const problem: Problem = { layout: "nt", epilogue: "store", M: 64, N: 64, K: 64 }
-    const { kernel } = matmulLaunch(problem, { ...gpu.traits, isSoftware: true, subgroupSize: 8 })
-    expect(kernel.name).toMatch(/subgroup of 8/)
-    expect(matmulLaunch(problem, { ...gpu.traits, isSoftware: true, subgroupSize: 0 }).kernel.name).toMatch(/plain/)
-    expect(matmulLaunch(problem, { ...gpu.traits, isSoftware: false }).kernel.name).toMatch(/tiled/)
+  test("every kernel that this device may choose gives the same bits", async () => {
+    for (const layout of layouts) {
+      const problem: Problem = { layout, epilogue: "store", M: 36, N: 68, K: 34 }
+      const { a, b } = operands(layout, problem)
+      const results = gpu.traits.matmul[layout].map(([candidate]) => {
+        const inputs = [gpu.tensor(a.data, a.shape), gpu.tensor(b.data, b.shape)]
+        return { id: candidate.id, result: applyFusedOne(chosenMatmul, inputs, { problem, choose: candidate.launch }) }
+      })
+      const [first, ...rest] = await gpu.readAll(results.map(({ result }) => result))
+      rest.forEach((values, i) => expectSameBits(values, first!, `${layout}: ${results[i + 1]!.id}`))
+    }
+  })
+
+  test("products of a batch have the bits of each alone, with operands that all of them share", async () => {
+    const [M, N, K, count] = [20, 12, 8, 3]
+    const a = randomArray(count * M * K, 1)
+    const b = randomArray(K * N, 2)
+    const batch = { count, sharedA: false, sharedB: true }
+    const problem: Problem = { layout: "nn", epilogue: "store", M, N, K }
+    const one = (choose: (problem: Problem) => MatmulLaunch, i: number) =>
+      applyFusedOne(chosenMatmul, [gpu.tensor(a.slice(i * M * K, (i + 1) * M * K), [M, K]), gpu.tensor(b, [K, N])], {
+        problem,
+        choose,
+      })
+    const expected = await gpu.readAll([0, 1, 2].map((i) => one(plainMatmul, i)))
+    for (const [name, choose] of Object.entries(variants(problem))) {
+      const inputs = [gpu.tensor(a, [count * M, K]), gpu.tensor(b, [K, N])]
+      const whole = await applyFusedOne(chosenMatmul, inputs, { problem: { ...problem, batch }, choose }).data()
+      expected.forEach((part, i) =>
+        expectSameBits(whole.subarray(i * M * N, (i + 1) * M * N), part, `${name}, product ${i}`),
+      )
+    }
   })
 
   test.each([

@@ -1,0 +1,118 @@
+import type { AdapterInfo } from "../adapter/info.ts"
+import { plainMatmul } from "./matmul-plain.ts"
+import type { Layout, MatmulLaunch, Problem } from "./matmul-problem.ts"
+import { subgroupMatmul, type SubgroupTile } from "./matmul-subgroup.ts"
+import { tiledMatmul, type WorkgroupTile } from "./matmul-tiled.ts"
+
+/** One of the kernels that compute a product. All give the same bits. */
+export interface Candidate {
+  /** Says what it is, and keys what was measured of it. */
+  readonly id: string
+  /** Outputs of one workgroup. */
+  readonly rows: number
+  readonly columns: number
+  readonly launch: (problem: Problem) => MatmulLaunch
+}
+
+/** How fast a candidate is, in GFLOP/s: of one workgroup alone on the device, and of as many as there is room for. */
+export interface Rating {
+  readonly alone: number
+  readonly together: number
+}
+
+/** What was measured of the candidates, by their ids. */
+export type Ratings = Readonly<Record<Layout, Readonly<Record<string, Rating>>>>
+
+/** The candidates that a device chooses from, with their ratings. */
+export type MatmulChoice = Readonly<Record<Layout, readonly (readonly [Candidate, Rating])[]>>
+
+const plain: Candidate = { id: "plain", rows: 1, columns: 64, launch: plainMatmul }
+
+const bySubgroup = (lanes: number, tile: SubgroupTile): Candidate => ({
+  id: `subgroup of ${lanes}: ${tile.rows}×${4 * tile.quads * lanes} by ${tile.depth}, ${tile.accumulators}`,
+  rows: tile.rows,
+  columns: 4 * tile.quads * lanes,
+  launch: (problem) => subgroupMatmul(problem, lanes, tile),
+})
+
+const byTiles = (tile: WorkgroupTile): Candidate => ({
+  id: `tiles of ${tile.rows}×${tile.columns}, ${tile.perRow}×${4 * tile.perColumn} each`,
+  rows: tile.rows,
+  columns: tile.columns,
+  launch: (problem) => tiledMatmul(problem, tile),
+})
+
+/** Large tiles for large products, flat ones for the few rows of decoding. */
+const workgroupTiles: readonly WorkgroupTile[] = [
+  { rows: 128, columns: 128, perRow: 8, perColumn: 2 },
+  { rows: 128, columns: 64, perRow: 8, perColumn: 2 },
+  { rows: 64, columns: 64, perRow: 8, perColumn: 2 },
+  { rows: 32, columns: 64, perRow: 4, perColumn: 1 },
+  { rows: 8, columns: 128, perRow: 4, perColumn: 1 },
+]
+
+const subgroupTiles: readonly SubgroupTile[] = [
+  { rows: 32, quads: 1, depth: 4, accumulators: "registers" },
+  { rows: 16, quads: 2, depth: 4, accumulators: "registers" },
+  { rows: 8, quads: 1, depth: 4, accumulators: "registers" },
+]
+
+const lavapipeTiles: readonly SubgroupTile[] = [
+  { rows: 32, quads: 2, depth: 2, accumulators: "memory" },
+  { rows: 32, quads: 1, depth: 4, accumulators: "memory" },
+  { rows: 16, quads: 1, depth: 4, accumulators: "memory" },
+  { rows: 8, quads: 2, depth: 2, accumulators: "memory" },
+  { rows: 8, quads: 1, depth: 4, accumulators: "memory" },
+]
+
+const swiftShaderTiles: readonly SubgroupTile[] = [
+  { rows: 16, quads: 4, depth: 4, accumulators: "registers" },
+  { rows: 8, quads: 4, depth: 4, accumulators: "registers" },
+]
+
+/** Kernels that may be the fastest on an adapter whose subgroups have `lanes` lanes, or none that are of use (0). */
+export const candidatesFor = ({ kind }: AdapterInfo, lanes: number): readonly Candidate[] => {
+  const forms = (tiles: readonly SubgroupTile[]) => (lanes === 0 ? [] : tiles.map((tile) => bySubgroup(lanes, tile)))
+  switch (kind) {
+    case "lavapipe":
+      return [...forms(lavapipeTiles), plain]
+    case "swiftshader":
+      return [...forms(swiftShaderTiles), plain]
+    case "gpu":
+      return [...workgroupTiles.map(byTiles), ...forms(subgroupTiles), plain]
+    default:
+      return kind satisfies never
+  }
+}
+
+/** Pairs candidates with what was measured of them; those without a measurement are left out, the plain one stays. */
+export const choiceOf = (candidates: readonly Candidate[], ratings: Ratings): MatmulChoice => {
+  const rated = (layout: Layout) =>
+    candidates.flatMap((candidate): readonly (readonly [Candidate, Rating])[] => {
+      const rating = ratings[layout][candidate.id]
+      if (rating) return [[candidate, rating]]
+      return candidate === plain ? [[candidate, { alone: 1e-3, together: 1e-3 }]] : []
+    })
+  return { nn: rated("nn"), nt: rated("nt"), tn: rated("tn") }
+}
+
+/** Largest number of workgroups along an axis. */
+const maxGroups = 65_535
+
+/**
+ * The kernel for a problem: the one whose time the ratings predict to be the shortest, whether workgroups fill the
+ * device or one of them takes longest.
+ */
+export const chooseMatmul = (problem: Problem, choice: MatmulChoice): MatmulLaunch => {
+  const { layout, M, N, batch } = problem
+  let best = plain
+  let shortest = Number.POSITIVE_INFINITY
+  for (const [candidate, { alone, together }] of choice[layout]) {
+    const [down, along] = [Math.ceil(M / candidate.rows), Math.ceil(N / candidate.columns)]
+    if (candidate !== plain && (down > maxGroups || along > maxGroups || (batch?.count ?? 1) > maxGroups)) continue
+    const tiles = down * along * (batch?.count ?? 1)
+    const time = candidate.rows * candidate.columns * Math.max(1 / alone, tiles / together)
+    if (time < shortest) [best, shortest] = [candidate, time]
+  }
+  return best.launch(problem)
+}

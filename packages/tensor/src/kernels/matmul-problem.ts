@@ -1,0 +1,64 @@
+import { reads, writes, type BufferSpec, type Grid, type Kernel } from "../program/kernel.ts"
+
+/** nn: A[M,K] · B[K,N]    nt: A[M,K] · B[N,K]ᵀ    tn: A[K,M]ᵀ · B[K,N] */
+export type Layout = "nn" | "nt" | "tn"
+
+/** What becomes of the accumulator: stored, stored on top of another matrix, or started from the output's old value. */
+export type Epilogue = "store" | "residual" | "accumulate"
+
+/** Several products of one shape in one launch, their matrices one after the other. */
+export interface Batch {
+  readonly count: number
+  /** All products read the same A or B. */
+  readonly sharedA: boolean
+  readonly sharedB: boolean
+}
+
+/** One matrix product, or a batch of them. */
+export interface Problem {
+  readonly layout: Layout
+  readonly epilogue: Epilogue
+  readonly M: number
+  readonly N: number
+  readonly K: number
+  readonly batch?: Batch
+}
+
+export interface MatmulLaunch {
+  readonly kernel: Kernel
+  readonly params: readonly number[]
+  readonly grid: Grid
+}
+
+/** Parameters that all kernels share: sizes, and the elements from a product's A or B to the next one's. */
+export const sizes = { M: "u32", N: "u32", K: "u32", aStep: "u32", bStep: "u32" } as const
+
+export const sizesOf = ({ M, N, K, batch }: Problem): readonly number[] => [
+  M,
+  N,
+  K,
+  batch && !batch.sharedA ? M * K : 0,
+  batch && !batch.sharedB ? N * K : 0,
+]
+
+/** Workgroups, each of which makes a tile of one product's outputs. */
+export const gridOf = ({ M, N, batch }: Problem, rows: number, columns: number): Grid =>
+  [Math.ceil(N / columns), Math.ceil(M / rows), batch?.count ?? 1].map((count) => Math.max(1, count)) as unknown as Grid
+
+/** Buffers in binding order, with the element types that a kernel reads them as. */
+export const operands = (epilogue: Epilogue, types: { a: string; b: string; out: string }): readonly BufferSpec[] => [
+  reads("a", types.a),
+  reads("b", types.b),
+  ...(epilogue === "residual" ? [reads("residual", types.out)] : []),
+  writes("out", types.out),
+]
+
+/** What the accumulator of `out[index]` starts from. */
+export const start = (epilogue: Epilogue, index: string, zero: string): string =>
+  epilogue === "accumulate" ? `out[${index}]` : zero
+
+/** Stores an accumulator. */
+export const finish = (epilogue: Epilogue, index: string, acc: string): string =>
+  `out[${index}] = ${epilogue === "residual" ? `${acc} + residual[${index}]` : acc};`
+
+export const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i)
