@@ -12,15 +12,18 @@ describe("a scope", () => {
     await collectGarbage()
     const before = inUse()
     let inner: Tensor | undefined
+    // Named, so that the collector leaves them to the scope.
+    const made: Tensor[] = []
     {
       using scope = gpu.scope()
       inner = x.mul(2)
-      expect(await inner.sum().item()).toBe(2000)
+      made.push(inner.sum(), gpu.zeros([500]))
+      expect(await made[0]!.item()).toBe(2000)
       await inner.data()
-      gpu.zeros([500])
       expect(scope.report().tensors).toBe(3)
       expect(scope.report().bytes).toBe(4000 + 2000 + 16)
     }
+    for (const gone of made) await expect(gone.data()).rejects.toThrow(TensorError)
     // Garbage of other tests may be given back meanwhile, so there can be less.
     expect(inUse()).toBeLessThanOrEqual(before)
     await expect(inner.data()).rejects.toThrow(TensorError)
