@@ -31,7 +31,7 @@ describe("a model that cannot be used is refused by the name of its file", () =>
   test("a missing directory", async () => {
     expect(await refusal(...settings({ model: "./nowhere" }))).toBe(
       `error: --set model=./nowhere  model: ${project.path("nowhere")} is not a Hugging Face directory: it has no config.json ` +
-        "with a model_type. Give the path of a downloaded model, or of a run that has finished.\n",
+        "with a model_type. Give the path of a downloaded model or of a run that has finished, or a hub id such as Qwen/Qwen3-0.6B.\n",
     )
   })
 

@@ -73,8 +73,10 @@ export const openPage = async (url: string): Promise<Page> => {
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
   ]
+  // The browser brings its own Vulkan driver: what the tests hide from Dawn must not hide that one.
+  const { VK_DRIVER_FILES: _files, VK_ICD_FILENAMES: _names, ...environment } = process.env
   const browser = spawn(join(folder, "chromium"), [...flags, url], {
-    env: { ...process.env, LD_LIBRARY_PATH: `${join(folder, "lib")}:${folder}`, HOME: profile },
+    env: { ...environment, LD_LIBRARY_PATH: `${join(folder, "lib")}:${folder}`, HOME: profile },
     stdio: ["ignore", "ignore", "pipe"],
   })
   const port = await new Promise<string>((resolve, reject) => {

@@ -17,7 +17,7 @@ test("digits.ts reads most digits after one epoch", async () => {
   expect(Number(/accuracy ([\d.]+) %/.exec(out)![1])).toBeGreaterThan(85)
 })
 
-test("gpt.ts learns its own text, and writes in its alphabet", async () => {
+test("gpt.ts learns its own text, and writes in its alphabet", { timeout: 240_000 }, async () => {
   const out = await run(join(folder, "gpt.ts"), "50")
   const losses = [...out.matchAll(/^step \d+: loss ([\d.]+)$/gm)].map((match) => Number(match[1]))
   expect(losses.length).toBe(2)
@@ -50,7 +50,7 @@ test.skipIf(missing !== undefined)(
     try {
       await using page = await openPage(`http://127.0.0.1:${(server.address() as AddressInfo).port}/?epochs=1`)
       let status: unknown
-      for (let i = 0; i < 400 && !/done/.test(String(status)); i++) {
+      for (let i = 0; i < 1200 && !/done/.test(String(status)); i++) {
         await new Promise((resolve) => setTimeout(resolve, 100))
         status = await page.evaluate(
           '((status) => `${status?.textContent} ${status?.dataset.outcome}`)(document.querySelector("#status"))',
@@ -62,4 +62,5 @@ test.skipIf(missing !== undefined)(
       rmSync(site, { recursive: true, force: true })
     }
   },
+  180_000,
 )
