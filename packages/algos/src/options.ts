@@ -231,7 +231,11 @@ export const withAlgorithmDefaults = <A extends object>(input: A): A => {
 const sftFields = {
   ...runFields,
   batchSize: withDefault(PositiveInt, 16, "Rows in one step."),
-  maxLength: withDefault(PositiveInt, 1024, "Most tokens of a row, at most the model's context; a longer row is cut at the end."),
+  maxLength: withDefault(
+    PositiveInt,
+    1024,
+    "Most tokens of a row, at most the model's context; a longer row is cut at the end.",
+  ),
   learningRate: withDefault(NonNegative, 2e-5, "Peak learning rate."),
   ...optimizerFields,
   ...reportFields,

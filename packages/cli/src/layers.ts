@@ -64,10 +64,7 @@ export const trainEngines = (config: TrainConfig, model: string, device = device
   return Layer.mergeAll(
     config.beta > 0 ? reference : Layer.empty,
     config.algorithm === "ppo" ? criticLayer(model, optimizer(config)) : Layer.empty,
-  ).pipe(
-    Layer.provideMerge(policyLayer(policy(config, model))),
-    Layer.provideMerge(device),
-  )
+  ).pipe(Layer.provideMerge(policyLayer(policy(config, model))), Layer.provideMerge(device))
 }
 
 /** The model of `rlpt sft`. */

@@ -188,7 +188,9 @@ export const createDecoder = (
       tokenLogProbs(x, head(parameters), targets, { temperature, softCap: logitSoftCap }),
     values: (parameters, x) => {
       const head = kind === "reward" ? "reward" : "value"
-      return modulesOf(parameters).project(head, x, head === "value").reshape([x.shape[0]!])
+      return modulesOf(parameters)
+        .project(head, x, head === "value")
+        .reshape([x.shape[0]!])
     },
     dispose: () => {
       for (const table of Object.values(tables)) table.dispose()

@@ -13,7 +13,14 @@ import { adapterParameters, loraAdapter, type LoraAdapter } from "./lora/adapter
 import { rowLengths } from "./lora/linear.ts"
 import type { LoraOptions } from "./lora/options.ts"
 import { readAdapter, type StoredAdapter } from "./lora/read.ts"
-import { decoderParameters, isValueHead, sizeOf, type ParameterPart, type Parameters, type ParameterSpec } from "./parameters.ts"
+import {
+  decoderParameters,
+  isValueHead,
+  sizeOf,
+  type ParameterPart,
+  type Parameters,
+  type ParameterSpec,
+} from "./parameters.ts"
 import { loadTokenizer, type ModelTokenizer } from "./tokenizer/tokenizer.ts"
 import { transpose } from "./transpose.ts"
 import type { Weights } from "./weights.ts"
@@ -184,9 +191,7 @@ const checkNames = (weights: Weights, config: DecoderConfig, { kind, specs }: De
   // A critic is loaded from a base model, and a tied head may be stored twice.
   const lmHead = `${modules.lm_head[0]}.weight`
   const allowed = (name: string) =>
-    expected.has(name) ||
-    ignoredTensors.test(name) ||
-    (name === lmHead && (kind !== "lm" || config.tieWordEmbeddings))
+    expected.has(name) || ignoredTensors.test(name) || (name === lmHead && (kind !== "lm" || config.tieWordEmbeddings))
   const unexpected = [...weights.names].filter((name) => !allowed(name))
   if (unexpected.length > 0) {
     const problem = `${listed(unexpected)} not part of a ${config.family} of this config.json`

@@ -6,10 +6,7 @@ import type { ParameterSpec } from "./parameters.ts"
  * Which parameters are trained: all of them; those whose name in the checkpoint a regular expression finds (or one of
  * several); or those of a range of layers, both ends included and counted from the end if negative.
  */
-export type Trainable =
-  | string
-  | ReadonlyArray<string>
-  | { readonly layers: readonly [first: number, last: number] }
+export type Trainable = string | ReadonlyArray<string> | { readonly layers: readonly [first: number, last: number] }
 
 /**
  * Names of the decoder's parameters that `trainable` selects, in the decoder's order. An adapter is trained as a whole,
@@ -22,7 +19,8 @@ export const trainableNames = (
   trainable: Trainable = "all",
 ): ReadonlyArray<string> => {
   if (adapter) {
-    if (trainable !== "all") throw new RangeError("trainable: with lora the adapter alone is trained: leave one of them out")
+    if (trainable !== "all")
+      throw new RangeError("trainable: with lora the adapter alone is trained: leave one of them out")
     return adapterParameters(adapter, specs).map(({ name }) => name)
   }
   if (trainable === "all") return specs.map(({ name }) => name)

@@ -35,6 +35,7 @@ export const serve = async (
 ): Promise<void> => {
   say(hello)
   for await (const line of console) {
+    if (line === "") break
     const request = JSON.parse(line) as Request
     try {
       if (request.kind === "limits") say(await limits())

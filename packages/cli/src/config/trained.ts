@@ -24,16 +24,19 @@ const Lora = Schema.Struct({
 
 export const trainedFields = {
   lora: Schema.optionalKey(Lora).annotate({
-    description: "Train an adapter on the model, as PEFT does, in place of its weights: { r, alpha, dropout, targetModules, useRslora, useDora }.",
+    description:
+      "Train an adapter on the model, as PEFT does, in place of its weights: { r, alpha, dropout, targetModules, useRslora, useDora }.",
   }),
   trainable: withDefault(
     Schema.Union([Name, Names, Schema.Struct({ layers: Schema.Tuple([Schema.Int, Schema.Int]) })]),
     "all",
   ).annotate({
-    description: "Weights to train: all, regular expressions for their names, or { layers: [first, last] }, -1 being the last.",
+    description:
+      "Weights to train: all, regular expressions for their names, or { layers: [first, last] }, -1 being the last.",
   }),
   gradientCheckpointing: withDefault(Schema.Boolean, false).annotate({
-    description: "Keep little of each layer for the gradient and compute it again: less memory, more time, the same model.",
+    description:
+      "Keep little of each layer for the gradient and compute it again: less memory, more time, the same model.",
   }),
 }
 

@@ -47,8 +47,9 @@ export interface Rehearsal {
 const rowsToSearch = 512
 
 /**
- * The first step of a run on `gpu`, with the longest prompts of its task and completions of a given length. It is the program of the run itself, so what `gpu` then says of its memory is what
- * the run will need; on a rehearsal device nothing is computed. Nothing is scored, tracked or saved.
+ * The first step of a run on `gpu`, with the longest prompts of its task and completions of a given length. It is the
+ * program of the run itself, so what `gpu` then says of its memory is what the run will need; on a rehearsal device
+ * nothing is computed. Nothing is scored, tracked or saved.
  */
 export const rehearse = (run: Rehearsed, gpu: Gpu) => {
   const device = Layer.succeed(GpuDevice, gpu)
@@ -67,16 +68,19 @@ export const rehearse = (run: Rehearsed, gpu: Gpu) => {
       sft({ ...run.config, ...step, maxLength: Math.min(run.config.maxLength, contextLength) }),
     ).pipe(
       Effect.andThen(outcome),
-      Effect.provide(stage),
-      Effect.provide(sftEngines(run.config, run.model, device)),
+      Effect.provide(Layer.provideMerge(stage, sftEngines(run.config, run.model, device))),
       Effect.scoped,
     )
   }
   const critic = run.config.algorithm === "ppo" ? unsavedCritic : Layer.empty
   return train({ ...run.config, ...step, logCompletionsSteps: 0 }).pipe(
     Effect.andThen(outcome),
-    Effect.provide(Layer.mergeAll(stage, withLength(run.completionLength), critic)),
-    Effect.provide(trainEngines(run.config, run.model, device)),
+    Effect.provide(
+      Layer.provideMerge(
+        Layer.mergeAll(stage, withLength(run.completionLength), critic),
+        trainEngines(run.config, run.model, device),
+      ),
+    ),
     Effect.scoped,
   )
 }
@@ -92,11 +96,13 @@ const longestFirst = ({ name, train: rows, eval: heldOut }: Task["Service"]) =>
 
 const longest = Effect.fnUntraced(function* (split: Split) {
   const { encode } = yield* Tokenizer
-  const rows = yield* Effect.forEach(Array.from({ length: Math.min(split.size, rowsToSearch) }, (_, i) => i), (index) =>
-    Effect.gen(function* () {
-      const row = yield* split.row(index)
-      return { row, length: (yield* encode(row.prompt + (row.completion ?? ""))).length }
-    }),
+  const rows = yield* Effect.forEach(
+    Array.from({ length: Math.min(split.size, rowsToSearch) }, (_, i) => i),
+    (index) =>
+      Effect.gen(function* () {
+        const row = yield* split.row(index)
+        return { row, length: (yield* encode(row.prompt + (row.completion ?? ""))).length }
+      }),
   )
   const sorted = rows.toSorted((a, b) => b.length - a.length)
   // The step draws its rows at random: whichever they are, the longest come first.
@@ -121,7 +127,12 @@ const withLength = (mean: number) =>
           Stream.map(engine.generate(request), (trajectory): Trajectory => {
             const length = nextLength()
             const completionTokens = new Int32Array(length)
-            return { ...trajectory, completionTokens, samplerLogProbs: new Float32Array(length), finishReason: "length" }
+            return {
+              ...trajectory,
+              completionTokens,
+              samplerLogProbs: new Float32Array(length),
+              finishReason: "length",
+            }
           }),
       }
     }),

@@ -133,7 +133,7 @@ const claimFirstFree = Effect.fnUntraced(
         if (yield* fs.exists(folder)) continue
         const renamed = yield* Effect.result(fs.rename(fresh, folder))
         if (Result.isSuccess(renamed)) return name
-        if (!(yield* fs.exists(folder))) return yield* Effect.fail(renamed.failure)
+        if (!(yield* fs.exists(folder))) return yield* renamed.failure
       }
       return undefined
     }).pipe(Effect.ensuring(Effect.ignore(fs.remove(fresh, { recursive: true, force: true }))))

@@ -86,7 +86,7 @@ export class Decoding {
     this.#release()
     const gpu = this.#gpu
     const { numHiddenLayers, numKeyValueHeads, headDim } = this.#model.config
-    const batch = Math.max(bucket8(jobs), held?.capacity === capacity ? held.batch : 0)
+    const batch = Math.max(decoderSize(jobs), held?.capacity === capacity ? held.batch : 0)
     const rows = Math.max(promptRows, held?.capacity === capacity ? held.promptRows : 0)
     const integers = (shape: readonly number[]) => gpu.zeros(shape, "i32", "decoding")
     const state: DecodeState = {
@@ -263,4 +263,8 @@ const distinctPrompts = (jobs: ReadonlyArray<Job>): Prompts => {
   return { list, bases, indexOf }
 }
 
-const bucket8 = (count: number): number => (count > 64 ? bucket(count) : Math.ceil(count / 8) * 8)
+/** Completions that a decoder of few sizes has room for: one alone pays for no rows beside its own. */
+const decoderSize = (count: number): number => {
+  if (count > 64) return bucket(count)
+  return count > 4 ? Math.ceil(count / 8) * 8 : 2 ** Math.ceil(Math.log2(count))
+}

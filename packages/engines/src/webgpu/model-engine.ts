@@ -117,9 +117,7 @@ export const makeModelEngine = (gpu: Gpu, model: Model, training?: TrainingOptio
         : Effect.fail(new EngineError({ message: "values: the model has no value head" })),
     accumulate: (batch, loss) => attempt(`loss "${loss.name}"`, () => accumulate(batch, loss)),
     step: (options) => attempt("optimiser step", () => step(options)),
-    exportState: attempt("export of the training state", () =>
-      exportTrainState(gpu, trained, required(learner).state),
-    ),
+    exportState: attempt("export of the training state", () => exportTrainState(gpu, trained, required(learner).state)),
     restoreState: (state) =>
       attempt("restoring the training state", async () =>
         restoreTrainState(gpu, trained, required(learner).state, state),

@@ -66,36 +66,44 @@ const trajectoriesOf = (model: Model) =>
   sampled(makeRolloutEngine(gpu, model, tinyTokenizer, { rolloutBatchSize: 11 }), request)
 
 describe.each(Object.entries(adapters))("%s", (_, lora) => {
-  test.each(["llama", "qwen2", "gpt2"])("computes in prefill, decoding and training of a %s the same bits", async (family) => {
-    const gpt2 = { n_embd: 32, n_inner: 48, n_layer: 2, n_head: 4, n_positions: 96 }
-    const changes = {
-      architectures: undefined,
-      model_type: family,
-      vocab_size: vocabularySize,
-      ...(family === "gpt2" && gpt2),
-    }
-    const targets = family === "gpt2" ? ["c_attn", "c_proj"] : lora.targetModules
-    const model = await loadModel(gpu, tinyFiles(changes), {
-      fromScratch: { seed: 5 },
-      lora: { ...lora, ...(targets && { targetModules: targets }) },
-    })
-    const engine = makeModelEngine(gpu, model, {})
-    await disturb(model)
-    const trajectories = await trajectoriesOf(model)
-    const sequences = sequencesOf(trajectories)
-    const stored = trajectories.map(({ samplerLogProbs }) => samplerLogProbs)
-    expect(maxDifference(await run(engine.logProbs(sequences, 0.8)), stored)).toBe(0)
-    const report = await run(
-      engine.accumulate(
-        { sequences, fields: { samplerLogProbs: stored }, weights: stored.map((x) => x.map(() => 1)), temperature: 0.8 },
-        distance,
-      ),
-    )
-    expect(report.metrics["distance"]).toEqual({ value: 0, reduce: "max" })
-    const off = makeModelEngine(gpu, withoutAdapter(model))
-    expect(maxDifference(await run(off.logProbs(sequences, 0.8)), stored)).toBeGreaterThan(0.1)
-    model.dispose()
-  })
+  test.each(["llama", "qwen2", "gpt2"])(
+    "computes in prefill, decoding and training of a %s the same bits",
+    async (family) => {
+      const gpt2 = { n_embd: 32, n_inner: 48, n_layer: 2, n_head: 4, n_positions: 96 }
+      const changes = {
+        architectures: undefined,
+        model_type: family,
+        vocab_size: vocabularySize,
+        ...(family === "gpt2" && gpt2),
+      }
+      const targets = family === "gpt2" ? ["c_attn", "c_proj"] : lora.targetModules
+      const model = await loadModel(gpu, tinyFiles(changes), {
+        fromScratch: { seed: 5 },
+        lora: { ...lora, ...(targets && { targetModules: targets }) },
+      })
+      const engine = makeModelEngine(gpu, model, {})
+      await disturb(model)
+      const trajectories = await trajectoriesOf(model)
+      const sequences = sequencesOf(trajectories)
+      const stored = trajectories.map(({ samplerLogProbs }) => samplerLogProbs)
+      expect(maxDifference(await run(engine.logProbs(sequences, 0.8)), stored)).toBe(0)
+      const report = await run(
+        engine.accumulate(
+          {
+            sequences,
+            fields: { samplerLogProbs: stored },
+            weights: stored.map((x) => x.map(() => 1)),
+            temperature: 0.8,
+          },
+          distance,
+        ),
+      )
+      expect(report.metrics["distance"]).toEqual({ value: 0, reduce: "max" })
+      const off = makeModelEngine(gpu, withoutAdapter(model))
+      expect(maxDifference(await run(off.logProbs(sequences, 0.8)), stored)).toBeGreaterThan(0.1)
+      model.dispose()
+    },
+  )
 
   test("alone is trained, saved and restored", async () => {
     const lossOf = async () => {
@@ -197,9 +205,7 @@ test("the reference of a policy with an adapter is the policy without it, and no
   const files = tinyFiles()
   const weights = () => gpu.memory().byOwner["parameters"] ?? 0
   const layer = adapterOffLayer.pipe(
-    Layer.provideMerge(
-      policyLayer({ model: files, fromScratch: { seed: 7 }, lora: adapters["LoRA"]!, optimizer: {} }),
-    ),
+    Layer.provideMerge(policyLayer({ model: files, fromScratch: { seed: 7 }, lora: adapters["LoRA"]!, optimizer: {} })),
     Layer.provideMerge(Layer.succeed(GpuDevice, gpu)),
   )
   const before = weights()

@@ -40,7 +40,12 @@ export const loraAdapter = (specs: ReadonlyArray<ParameterSpec>, options: LoraOp
   const own: ParameterSpec[] = []
   for (const module of selectModules(linearModules(specs), resolved.targetModules)) {
     const { name, projection, begin, end, width } = module
-    const add = (suffix: string, file: string, shape: ReadonlyArray<number>, initializer: ParameterSpec["initializer"]) => {
+    const add = (
+      suffix: string,
+      file: string,
+      shape: ReadonlyArray<number>,
+      initializer: ParameterSpec["initializer"],
+    ) => {
       const parts = [{ name: `${peftPrefix}${name}.${file}`, shape }]
       own.push({ name: `${name}.${suffix}`, shape, parts, initializer })
       return `${name}.${suffix}`

@@ -12,8 +12,7 @@ export const activeModules = (
   adapter: LoraAdapter | undefined,
   projection: string,
   parameters: Parameters,
-): ReadonlyArray<LoraModule> =>
-  (adapter?.modules.get(projection) ?? []).filter(({ a }) => parameters[a] !== undefined)
+): ReadonlyArray<LoraModule> => (adapter?.modules.get(projection) ?? []).filter(({ a }) => parameters[a] !== undefined)
 
 /**
  * y = x · weightᵀ (+ bias) (+ residual), with what the adapted `modules` of the projection add to their rows:
@@ -39,7 +38,12 @@ export const adaptedLinear = (
       const low = linear(key ? dropout(x, key, rate) : x, parameters[a]!).mul(scale)
       const whole = end - begin === height
       if (whole) return linear(low, parameters[b]!, { residual: sum })
-      return sum.add(linear(low, parameters[b]!).pad([[0, 0], [begin, height - end]]))
+      return sum.add(
+        linear(low, parameters[b]!).pad([
+          [0, 0],
+          [begin, height - end],
+        ]),
+      )
     }, y)
   if (!useDora) return adapt(linear(x, weight, { ...(bias && { bias }), ...(residual && { residual }) }))
   const scaled = adapt(linear(x, weight)).mul(doraGains(weight, modules, scale, parameters))
@@ -58,7 +62,12 @@ export const adaptedWeight = (
 ): Tensor => {
   const sum = modules.reduce(
     (total, module) =>
-      total.add(product(module, scale, parameters).pad([[module.begin, module.height - module.end], [0, 0]])),
+      total.add(
+        product(module, scale, parameters).pad([
+          [module.begin, module.height - module.end],
+          [0, 0],
+        ]),
+      ),
     weight,
   )
   return useDora ? sum.mul(doraGains(weight, modules, scale, parameters).unsqueeze(1)) : sum
@@ -69,12 +78,7 @@ const product = ({ a, b }: LoraModule, scale: number, parameters: Parameters): T
   parameters[b]!.mul(scale).matmul(parameters[a]!)
 
 /** What DoRA multiplies each row by, [M]: its magnitude over its length, which counts as a constant in the gradient. */
-const doraGains = (
-  weight: Tensor,
-  modules: ReadonlyArray<LoraModule>,
-  scale: number,
-  parameters: Parameters,
-): Tensor =>
+const doraGains = (weight: Tensor, modules: ReadonlyArray<LoraModule>, scale: number, parameters: Parameters): Tensor =>
   modules
     .map((module) => {
       const { begin, end, height, magnitude } = module

@@ -72,7 +72,11 @@ export const readAdapter = async (source: string | ModelFiles): Promise<StoredAd
       const known = new Set(parts.map(({ name }) => name))
       const left = [...tensors.keys()].find((name) => !known.has(name))
       if (left === undefined) return values
-      throw new ModelError("unexpected-tensor", path, `tensor "${left}" belongs to no module that ${ADAPTER_CONFIG} names`)
+      throw new ModelError(
+        "unexpected-tensor",
+        path,
+        `tensor "${left}" belongs to no module that ${ADAPTER_CONFIG} names`,
+      )
     },
   }
 }

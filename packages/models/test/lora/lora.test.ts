@@ -152,7 +152,9 @@ describe("trainable", () => {
   })
 
   test("refuses what selects nothing, or part of a fused parameter", async () => {
-    await expect(trained("query")).rejects.toThrow(/no parameter's name has \/query\/; names are those of the checkpoint/)
+    await expect(trained("query")).rejects.toThrow(
+      /no parameter's name has \/query\/; names are those of the checkpoint/,
+    )
     await expect(trained("q_proj")).rejects.toThrow(/q_proj.weight, .*k_proj.weight, .* are one parameter here/)
     await expect(trained({ layers: [1, 2] })).rejects.toThrow(/\[1, 2\] is no range of the model's 2 layers/)
     await expect(loadModel(gpu, base, { lora, trainable: "norm" })).rejects.toThrow(/the adapter alone is trained/)

@@ -2,7 +2,15 @@ import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { openDevice, readSafetensors, safetensorsToFloat32, valueAndGrad, type Gpu } from "@rlpt/tensor"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
-import { exportAdapter, exportModel, loadModel, mergeAdapter, withoutAdapter, type Model, type Parameters } from "../../src/index.ts"
+import {
+  exportAdapter,
+  exportModel,
+  loadModel,
+  mergeAdapter,
+  withoutAdapter,
+  type Model,
+  type Parameters,
+} from "../../src/index.ts"
 import { expectedOf, filesOf, fixtures, maxDifference, pack } from "../fixtures.ts"
 
 let gpu: Gpu

@@ -36,13 +36,11 @@ export class Pipelines {
     return this.#device.createBindGroupLayout({
       entries: [
         ...parameters,
-        ...kernel.buffers.map(
-          ({ access }, i): GPUBindGroupLayoutEntry => ({
-            binding: i + 1,
-            visibility: compute,
-            buffer: { type: access === "read" ? "read-only-storage" : "storage" },
-          }),
-        ),
+        ...kernel.buffers.map(({ access }, i): GPUBindGroupLayoutEntry => ({
+          binding: i + 1,
+          visibility: compute,
+          buffer: { type: access === "read" ? "read-only-storage" : "storage" },
+        })),
       ],
     })
   }

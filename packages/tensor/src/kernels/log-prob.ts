@@ -32,7 +32,8 @@ const chunkRows = (rows: number, vocabulary: number): number =>
   Math.min(rows, Math.max(64, Math.floor(chunkBytes / (vocabulary * 4 * 64)) * 64))
 
 /** Bytes of logits that exist at one time while {@link tokenLogProbs} goes through `rows` rows. */
-export const logProbChunkBytes = (rows: number, vocabulary: number): number => chunkRows(rows, vocabulary) * vocabulary * 4
+export const logProbChunkBytes = (rows: number, vocabulary: number): number =>
+  chunkRows(rows, vocabulary) * vocabulary * 4
 
 const forward: Kernel = {
   name: "token log-prob",

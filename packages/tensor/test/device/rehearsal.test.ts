@@ -1,14 +1,21 @@
 import { describe, expect, test } from "vitest"
-import { adamw, isRehearsal, linear, openDevice, OutOfMemoryError, rehearsalOf, valueAndGrad, type Gpu } from "../../src/index.ts"
+import {
+  adamw,
+  isRehearsal,
+  linear,
+  openDevice,
+  OutOfMemoryError,
+  rehearsalOf,
+  valueAndGrad,
+  type Gpu,
+} from "../../src/index.ts"
 
 /** Two training steps, the second on a larger batch, and what the ledger said after each. */
 const trainTwice = async (gpu: Gpu) => {
   const weights = [gpu.normal([96, 32], { seed: 1 }), gpu.normal([32, 96], { seed: 2 })]
   const optimizer = adamw(weights)
   const step = gpu.compile((x) =>
-    optimizer.step(
-      valueAndGrad((up, down) => linear(linear(x, up!).silu(), down!).square().mean(), weights),
-    ),
+    optimizer.step(valueAndGrad((up, down) => linear(linear(x, up!).silu(), down!).square().mean(), weights)),
   )
   const reports = []
   for (const rows of [64, 320]) {
