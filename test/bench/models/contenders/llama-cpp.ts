@@ -19,9 +19,6 @@ const reserve = async (size: number) => {
     batchSize: 512,
     sequences: size,
     threads: availableParallelism(),
-    // As the others keep keys and values; the default is F16.
-    experimentalKvCacheKeyType: "F32",
-    experimentalKvCacheValueType: "F32",
   })
   held = { size, context, sequences: Array.from({ length: size }, () => context.getSequence()) }
   return held
