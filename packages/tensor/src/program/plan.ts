@@ -14,7 +14,7 @@ interface Lifetime {
 }
 
 /**
- * Places every planned cell of a program in a slot, so that cells that are alive together never share one. Slots are
+ * Places every planned cell of a program but its inputs and outputs, which have memory of their own, in a slot, so that cells that are alive together never share one. Slots are
  * whole buffers: WebGPU does not let one launch read and write regions of the same buffer.
  *
  * Cells are placed by size, the largest first, each in the smallest slot that is free for as long as it lives (greedy by
@@ -37,16 +37,14 @@ export const planMemory = (lowered: Lowered): MemoryPlan => {
 }
 
 const lifetimes = ({ steps, inputs, outputs }: Lowered): readonly Lifetime[] => {
+  const elsewhere = new Set([...inputs, ...outputs])
   const first = new Map<Cell, number>()
   const last = new Map<Cell, number>()
   const touch = (cell: Cell, step: number) => {
-    if (cell.storage) return
+    if (cell.storage || elsewhere.has(cell)) return
     if (!first.has(cell)) first.set(cell, step)
     last.set(cell, step)
   }
-  for (const cell of inputs) touch(cell, -1)
   steps.forEach(({ bindings }, step) => bindings.forEach(({ cell }) => touch(cell, step)))
-  // Outputs are copied after the last step, and inputs belong to the caller until then.
-  for (const cell of [...inputs, ...outputs]) touch(cell, steps.length)
   return [...first].map(([cell, step]) => ({ cell, first: step, last: last.get(cell)! }))
 }

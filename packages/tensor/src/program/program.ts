@@ -3,8 +3,9 @@ import type { Pipelines } from "../device/pipelines.ts"
 import { Storage } from "../device/storage.ts"
 import type { HostArray } from "../dtype.ts"
 import { TensorError } from "../errors.ts"
+import { floatingCells, FloatingGroups, Overwritten, type Place } from "./bindings.ts"
 import { packParams } from "./kernel.ts"
-import type { Cell, Lowered } from "./lower.ts"
+import type { Cell, Lowered, Step } from "./lower.ts"
 import { planMemory, type MemoryPlan } from "./plan.ts"
 import type { Workspace } from "./workspace.ts"
 
@@ -17,7 +18,7 @@ export interface ProgramContext {
 
 interface Recorded {
   readonly pipeline: GPUComputePipeline
-  readonly group: GPUBindGroup
+  readonly group: GPUBindGroup | FloatingGroups
   readonly grid: readonly [number, number, number]
 }
 
@@ -32,6 +33,9 @@ export class Program {
   readonly #paramRegions: readonly { readonly offset: number; readonly size: number }[]
   /** Memory of others that launches read or write. */
   readonly #held: readonly Storage[]
+  /** Inputs and outputs: memory of the caller, or about to be. */
+  readonly #floating: ReadonlySet<Cell>
+  readonly #overwritten: Overwritten
   #recorded: readonly Recorded[] = []
   #workspaceVersion = -1
 
@@ -41,6 +45,8 @@ export class Program {
     this.#plan = planMemory(lowered)
     const cells = [...lowered.steps.flatMap(({ bindings }) => bindings.map(({ cell }) => cell)), ...lowered.outputs]
     this.#held = [...new Set(cells.flatMap(({ storage }) => storage ?? []))]
+    this.#floating = new Set([...lowered.inputs, ...lowered.outputs].filter(({ storage }) => !storage))
+    this.#overwritten = new Overwritten(lowered)
     const blocks = lowered.steps.map(({ kernel, params }) => packParams(kernel, params))
     let end = 0
     this.#paramRegions = blocks.map((block) => {
@@ -69,53 +75,63 @@ export class Program {
     return this.#lowered.steps.map(({ kernel }) => kernel.label ?? kernel.name)
   }
 
-  /** Runs with `inputs` copied in, and returns the outputs: fresh memory, or the storage that was updated in place. */
+  /**
+   * Runs on `inputs`, which are read where they lie unless the program overwrites them, and returns the outputs: fresh
+   * memory, or the storage that was updated in place.
+   */
   run(inputs: readonly (HostArray | Storage)[], owner: string): readonly Storage[] {
     const { device, workspace } = this.#context
     if (this.#held.some(({ released }) => released))
       throw new TensorError(owner, "memory that the recorded program reads was disposed of")
     workspace.reserve(this.#plan.slots)
     if (this.#workspaceVersion !== workspace.version) this.#record()
-    const outputs = this.#allocateOutputs(owner)
-    const encoder = device.createCommandEncoder()
-    inputs.forEach((input, i) => {
-      const { buffer, offset } = this.#place(this.#lowered.inputs[i]!)
-      if (input instanceof Storage)
-        encoder.copyBufferToBuffer(input.buffer, input.offset, buffer, offset, this.#lowered.inputs[i]!.bytes)
-      else device.queue.writeBuffer(buffer, offset, input)
-    })
+    const memory = new RunMemory(this.#context.pool, owner)
+    try {
+      const encoder = device.createCommandEncoder()
+      const places = new Map<Cell, Place>()
+      inputs.forEach((input, i) => {
+        const cell = this.#lowered.inputs[i]!
+        places.set(cell, this.#bindInput(cell, input, memory, encoder))
+      })
+      const outputs = this.#lowered.outputs.map((cell) => {
+        if (cell.storage) return cell.storage
+        const storage = memory.fresh(cell.bytes)
+        if (!places.has(cell)) places.set(cell, storage)
+        return storage
+      })
+      this.#encode(encoder, places)
+      this.#lowered.outputs.forEach((cell, i) => {
+        const place = places.get(cell)
+        const { buffer } = outputs[i]!
+        if (place && place.buffer !== buffer)
+          encoder.copyBufferToBuffer(place.buffer, place.offset, buffer, 0, cell.bytes)
+      })
+      device.queue.submit([encoder.finish()])
+      memory.keep(outputs)
+      return outputs
+    } finally {
+      memory.release()
+    }
+  }
+
+  #bindInput(cell: Cell, input: HostArray | Storage, memory: RunMemory, encoder: GPUCommandEncoder): Place {
+    const isStorage = input instanceof Storage
+    if (isStorage && this.#overwritten.canStay(cell, input)) return input
+    const copy = memory.fresh(cell.bytes)
+    if (isStorage) encoder.copyBufferToBuffer(input.buffer, input.offset, copy.buffer, 0, cell.bytes)
+    else this.#context.device.queue.writeBuffer(copy.buffer, 0, input)
+    return copy
+  }
+
+  #encode(encoder: GPUCommandEncoder, places: ReadonlyMap<Cell, Place>): void {
     const pass = encoder.beginComputePass()
     let current: GPUComputePipeline | undefined
     for (const { pipeline, group, grid } of this.#recorded) {
       if (pipeline !== current) pass.setPipeline((current = pipeline))
-      pass.setBindGroup(0, group)
+      pass.setBindGroup(0, group instanceof FloatingGroups ? group.get(places) : group)
       pass.dispatchWorkgroups(grid[0], grid[1], grid[2])
     }
     pass.end()
-    this.#lowered.outputs.forEach((cell, i) => {
-      if (cell.storage) return
-      const { buffer, offset } = this.#place(cell)
-      encoder.copyBufferToBuffer(buffer, offset, outputs[i]!.buffer, 0, cell.bytes)
-    })
-    device.queue.submit([encoder.finish()])
-    return outputs
-  }
-
-  /** All of them, or none if memory does not suffice. */
-  #allocateOutputs(owner: string): readonly Storage[] {
-    const { pool } = this.#context
-    const fresh: Storage[] = []
-    try {
-      return this.#lowered.outputs.map((cell) => {
-        if (cell.storage) return cell.storage
-        const storage = new Storage(pool.acquire(cell.bytes, owner), 0, cell.bytes, { pool, owner })
-        fresh.push(storage)
-        return storage
-      })
-    } catch (error) {
-      for (const storage of fresh) storage.release()
-      throw error
-    }
   }
 
   dispose(): void {
@@ -124,28 +140,67 @@ export class Program {
   }
 
   #record(): void {
-    const { device, pipelines, workspace } = this.#context
-    this.#recorded = this.#lowered.steps.map(({ kernel, bindings, grid }, i) => {
-      const pipeline = pipelines.get(kernel)
-      const buffers = bindings.map(({ cell, offset, bytes }, binding): GPUBindGroupEntry => {
-        const place = this.#place(cell)
-        return { binding: binding + 1, resource: { buffer: place.buffer, offset: place.offset + offset, size: bytes } }
-      })
-      const params: GPUBindGroupEntry[] =
-        Object.keys(kernel.params).length > 0
-          ? [{ binding: 0, resource: { buffer: this.#params, ...this.#paramRegions[i]! } }]
-          : []
-      const group = device.createBindGroup({
-        layout: pipeline.getBindGroupLayout(0),
-        entries: [...params, ...buffers],
-      })
-      return { pipeline, group, grid: [grid[0], grid[1] ?? 1, grid[2] ?? 1] }
+    const { pipelines, workspace } = this.#context
+    const nowhere = new Map<Cell, Place>()
+    this.#recorded = this.#lowered.steps.map((step, i) => {
+      const pipeline = pipelines.get(step.kernel)
+      const create = (places: ReadonlyMap<Cell, Place>) => this.#group(step, pipeline, this.#paramRegions[i]!, places)
+      const floating = floatingCells(step, this.#floating)
+      const group = floating.length > 0 ? new FloatingGroups(floating, create) : create(nowhere)
+      return { pipeline, group, grid: [step.grid[0], step.grid[1] ?? 1, step.grid[2] ?? 1] }
     })
     this.#workspaceVersion = workspace.version
   }
 
-  #place(cell: Cell): { readonly buffer: GPUBuffer; readonly offset: number } {
+  #group(
+    { kernel, bindings }: Step,
+    pipeline: GPUComputePipeline,
+    region: { readonly offset: number; readonly size: number },
+    places: ReadonlyMap<Cell, Place>,
+  ): GPUBindGroup {
+    const buffers = bindings.map(({ cell, offset, bytes }, binding): GPUBindGroupEntry => {
+      const place = places.get(cell) ?? this.#place(cell)
+      return { binding: binding + 1, resource: { buffer: place.buffer, offset: place.offset + offset, size: bytes } }
+    })
+    const params: GPUBindGroupEntry[] =
+      Object.keys(kernel.params).length > 0 ? [{ binding: 0, resource: { buffer: this.#params, ...region } }] : []
+    return this.#context.device.createBindGroup({
+      layout: pipeline.getBindGroupLayout(0),
+      entries: [...params, ...buffers],
+    })
+  }
+
+  /** Where a cell lies in every run. */
+  #place(cell: Cell): Place {
     if (cell.storage) return cell.storage
     return { buffer: this.#context.workspace.buffer(this.#plan.slotOf.get(cell)!), offset: 0 }
+  }
+}
+
+/** Memory that one run takes: what is not kept goes back, since later work waits for it in the queue. */
+class RunMemory {
+  readonly #pool: BufferPool
+  readonly #owner: string
+  readonly #taken: Storage[] = []
+  #kept: ReadonlySet<Storage> = new Set()
+
+  constructor(pool: BufferPool, owner: string) {
+    this.#pool = pool
+    this.#owner = owner
+  }
+
+  fresh(bytes: number): Storage {
+    const home = { pool: this.#pool, owner: this.#owner }
+    const storage = new Storage(this.#pool.acquire(bytes, this.#owner), 0, bytes, home)
+    this.#taken.push(storage)
+    return storage
+  }
+
+  keep(storages: readonly Storage[]): void {
+    this.#kept = new Set(storages)
+  }
+
+  release(): void {
+    for (const storage of this.#taken) if (!this.#kept.has(storage)) storage.release()
   }
 }

@@ -300,3 +300,45 @@ test("a tensor that was read is computed once, also one output of several", asyn
     [0, 1, 2].flatMap((j) => [0, 1, 2, 3].map((i) => 2 * values[3 * i + j]!)),
   )
 })
+
+describe("inputs and outputs", () => {
+  test("an input is read where it lies, and a result where it is made: no copy takes memory", async () => {
+    const before = gpu.memory().inUse
+    const x = gpu.tensor(new Float32Array(4096).fill(2))
+    const double = gpu.compile((input: Tensor) => input.mul(2).add(1))
+    const [first, second] = [double(x), double(x)]
+    expect((gpu.memory().byOwner["workspace"] ?? 0) + gpu.memory().inUse - before).toBeGreaterThanOrEqual(3 * 4096 * 4)
+    expect(double.explain(x).workspaceBytes).toBe(0)
+    expect([(await first.data())[7], (await second.data())[9]]).toEqual([5, 5])
+    for (const tensor of [x, first, second]) tensor.dispose()
+  })
+
+  test("results that one value gives twice, and inputs that are given back, are apart", async () => {
+    const both = gpu.compile((input: Tensor) => {
+      const sum = input.add(1)
+      return [sum, sum, input, sum.reshape([2, 2])]
+    })
+    const x = gpu.tensor([1, 2, 3, 4])
+    const results = both(x) as readonly Tensor[]
+    gpu.write(results[0]!, new Float32Array(4))
+    gpu.write(results[2]!, new Float32Array(4))
+    const [zeros, sum, , shaped] = await gpu.readAll(results)
+    expect([[...zeros!], [...sum!], [...shaped!], [...(await x.data())]]).toEqual([
+      [0, 0, 0, 0],
+      [2, 3, 4, 5],
+      [2, 3, 4, 5],
+      [1, 2, 3, 4],
+    ])
+  })
+
+  test("an input that the function overwrites stays the caller's, also where it lies in the same memory", async () => {
+    const weight = gpu.tensor([1, 2, 3])
+    const step = gpu.compile((input: Tensor) => {
+      gpu.accumulate(weight, input.mul(10))
+      return input.add(weight)
+    })
+    expect([...(await step(weight).data())]).toEqual([12, 24, 36])
+    expect([...(await weight.data())]).toEqual([11, 22, 33])
+    expect([...(await step(gpu.tensor([1, 1, 1])).data())]).toEqual([22, 33, 44])
+  })
+})
