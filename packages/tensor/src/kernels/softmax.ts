@@ -4,15 +4,27 @@ import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { axisOf, splitAt } from "../ops/axes.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
+import { rowForm, rowLaunch, type RowKernel } from "./rows.ts"
 
 interface Attributes {
   readonly axis: number
   readonly log: boolean
 }
 
-/** One invocation per line along the axis. Exponentials are summed in blocks of 64, in order. */
-const kernel = (log: boolean): Kernel => ({
+/** Lines along the last axis: rows. */
+const rowKernel = (log: boolean): RowKernel => ({
   name: log ? "logSoftmax" : "softmax",
+  buffers: [reads("x", "T"), writes("out", "T")],
+  body: ({ fold, each }) => `
+  ${fold([{ name: "top", start: "lowest", next: (top, of) => `max(${top}, ${of("x[at]")})`, combine: (a, b) => `max(${a}, ${b})` }])}
+  ${fold([{ name: "total", next: (total, of) => `${total} + ${of("e")}` }], "let e = exp(x[at] - top);")}
+  ${log ? "let norm = log(total);" : ""}
+  ${each(log ? "out[at] = x[at] - top - norm;" : "out[at] = exp(x[at] - top) / total;")}`,
+})
+
+/** One invocation per line along another axis, in the order of {@link rowKernel}. */
+const lineKernel = (log: boolean): Kernel => ({
+  name: log ? "logSoftmax of lines" : "softmax of lines",
   params: { lines: "u32", length: "u32", inner: "u32" },
   buffers: [reads("x"), writes("out")],
   body: () => `${perItem(64, "p.lines")}
@@ -42,7 +54,11 @@ const softmaxOp: FusedOp<Attributes> = {
   lower: (emit, [x], [out], { axis, log }) => {
     const { outer, length, inner } = splitAt(x!.spec.shape, axis)
     if (length === 0) return
-    emit.launch(kernel(log), [x!, out!], [outer * inner, length, inner], gridFor(outer * inner, 64))
+    if (inner === 1) {
+      const { kernel, grid } = rowLaunch(rowKernel(log), outer, rowForm(outer, length, emit.device))
+      return emit.launch(kernel, [x!, out!], [outer, length], grid)
+    }
+    emit.launch(lineKernel(log), [x!, out!], [outer * inner, length, inner], gridFor(outer * inner, 64))
   },
   backward: ({ outputs: [y], grads: [g], attributes: { axis, log } }) => {
     const total = (t: Tensor) => t.sum(axis, { keepDims: true })
