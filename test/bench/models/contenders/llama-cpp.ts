@@ -1,10 +1,13 @@
+import { readFileSync } from "node:fs"
 /** llama.cpp on the CPU, through node-llama-cpp. The argument is the GGUF file. */
 import { getLlama, LlamaLogLevel, type LlamaContext, type LlamaContextSequence, type Token } from "node-llama-cpp"
 import { availableParallelism } from "node:os"
 import { serve } from "../protocol.ts"
 import type { Work } from "../workloads.ts"
-import own from "../node_modules/node-llama-cpp/package.json" with { type: "json" }
 
+// The package does not export its manifest; this script runs where it is installed.
+const manifest = new URL("../node_modules/node-llama-cpp/package.json", import.meta.url)
+const own = JSON.parse(readFileSync(manifest, "utf8")) as { readonly version: string }
 const llama = await getLlama({ gpu: false, build: "never", logLevel: LlamaLogLevel.error })
 const model = await llama.loadModel({ modelPath: process.argv[2]! })
 let held:
