@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs"
 /** llama.cpp on the CPU, through node-llama-cpp. The argument is the GGUF file. */
 import { getLlama, LlamaLogLevel, type LlamaContext, type LlamaContextSequence, type Token } from "node-llama-cpp"
+import { readFileSync } from "node:fs"
 import { availableParallelism } from "node:os"
 import { serve } from "../protocol.ts"
 import type { Work } from "../workloads.ts"
