@@ -1,4 +1,4 @@
-import type { Kernel } from "../program/kernel.ts"
+import { placement, type Kernel } from "../program/kernel.ts"
 import {
   finish,
   gridOf,
@@ -104,7 +104,8 @@ const body = (_: Layout, epilogue: Epilogue, tile: WorkgroupTile, a: Operand, b:
 var<workgroup> aTile: array<vec4f, ${(depth * rows) / 4}>;
 var<workgroup> bTile: array<vec4f, ${(depth * columns) / 4}>;
 @compute @workgroup_size(${threads})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+fn main(${placement}) {
+  let lane = local.x;
   let y0 = group.y * ${rows}u; let x0 = group.x * ${columns}u;
   let y = lane / ${across}u; let x = lane % ${across}u;
   let firstOut = group.z * p.M * p.N / ${out}u;

@@ -1,6 +1,6 @@
 import type { ComputeType } from "../dtype.ts"
 import type { DeviceTraits } from "../graph/fused-op.ts"
-import { gridFor, perItem, type BufferSpec, type Grid, type Kernel } from "../program/kernel.ts"
+import { gridFor, perItem, placement, type BufferSpec, type Grid, type Kernel } from "../program/kernel.ts"
 
 /**
  * Kernels that fold and map the rows of a matrix. Every fold has one order, whatever kernel does it: blocks of 64 elements
@@ -64,11 +64,17 @@ export const rowForm = (rows: number, width: number, { isSoftware }: Pick<Device
 }
 
 /** A fused kernel and its grid for `rows` rows. */
-export const rowLaunch = (kernel: RowKernel, rows: number, form: RowForm): { readonly kernel: Kernel; readonly grid: Grid } => ({
+export const rowLaunch = (
+  kernel: RowKernel,
+  rows: number,
+  form: RowForm,
+): { readonly kernel: Kernel; readonly grid: Grid } => ({
   kernel: {
     name: `${kernel.name}: ${form.threads === 0 ? "invocation" : `workgroup of ${form.threads}`} a row${form.vector ? ", by fours" : ""}`,
     params: { rows: "u32", width: "u32", ...kernel.params },
-    buffers: kernel.buffers.map((buffer) => (buffer.type === "T" ? { ...buffer, type: form.vector ? "vec4f" : "f32" } : buffer)),
+    buffers: kernel.buffers.map((buffer) =>
+      buffer.type === "T" ? { ...buffer, type: form.vector ? "vec4f" : "f32" } : buffer,
+    ),
     body: () => bodyOf(kernel, form),
   },
   grid: form.threads === 0 ? gridFor(rows, 64) : gridFor(rows, 1),
@@ -81,7 +87,8 @@ const bodyOf = ({ declarations = "", body }: RowKernel, { threads, vector }: Row
   let row = i;`
       : `
 @compute @workgroup_size(${threads})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+fn main(${placement}) {
+  let lane = local.x;
   let row = group.y * groups.x + group.x;
   if (row >= p.rows) { return; }`
   const shared: string[] = []
@@ -138,7 +145,6 @@ const together = (vector: boolean, threads: number, shared: string[]): RowText =
     workgroupBarrier();
   }`
   },
-  each: (statements) =>
-    `for (var k = lane; k < units; k += ${threads}u) { let at = base + k; ${statements} }`,
+  each: (statements) => `for (var k = lane; k < units; k += ${threads}u) { let at = base + k; ${statements} }`,
   once: (statements) => `if (lane == 0u) { ${statements} }`,
 })

@@ -2,7 +2,7 @@ import { computeType, sameShape, sizeOf, type ComputeType } from "../dtype.ts"
 import { specOf, type Node, type Value } from "../graph/node.ts"
 import { mapTable } from "../ops/table.ts"
 import { broadcastAccess, padAccess, vectorizable, viewAccess, wholeAccess, type Access } from "./access.ts"
-import { perItem, reads, writes, type Kernel } from "./kernel.ts"
+import { eachItem, itemParams, reads, writes, type Kernel } from "./kernel.ts"
 import { bufferType, convert, load, wgslType, type Field } from "./loads.ts"
 import { reduceBody, reduceParams } from "./reduce.ts"
 import { baseOf, type Conflicts } from "./schedule.ts"
@@ -116,7 +116,7 @@ export const fuse = (root: Node, groups: ReadonlyMap<Node, Node>): FusedGroup =>
   const prelude = `alias T = ${wgslType("f32", vector)}; const zero = T(0.0); const one = T(1.0);${declarations.join("")}`
   const body = reduction
     ? `${prelude}\n${reduceBody(reduction.fn, code, value, vector)}`
-    : `${prelude}\n${perItem(64, "p.items")}\n  ${code.join("\n  ")}\n  out[i] = ${value};\n}`
+    : `${prelude}\n${eachItem(`${code.join("\n    ")}\n    out[i] = ${value};`)}`
   const buffers = [
     ...leaves.map((leaf, i) => reads(`in${i}`, bufferType(specOf(leaf.value).dtype, leaf.access, vector))),
     writes("out", wgslType(type, vector && !reduction)),
@@ -124,7 +124,7 @@ export const fuse = (root: Node, groups: ReadonlyMap<Node, Node>): FusedGroup =>
   const kernel: Kernel = {
     name: `${buffers.map((buffer) => buffer.type).join()} ${body}`,
     label: `${reduction ? `${reduction.fn} of ` : ""}${code.join(" ") || value}`,
-    params: reduction ? { ...reduceParams(type), ...fields } : { items: "u32", ...fields },
+    params: reduction ? { ...reduceParams(type), ...fields } : { ...itemParams, ...fields },
     buffers,
     body: () => body,
   }

@@ -63,9 +63,44 @@ export const gridFor = (items: number, perWorkgroup: number): Grid => {
   return [Math.ceil(groups / rows), rows]
 }
 
+/**
+ * Parameters of `fn main` from which `lane` and the place of a workgroup follow. Not `local_invocation_index`: lavapipe
+ * takes longer to tell it than to load a vector.
+ */
+export const placement =
+  "@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u"
+
 /** Start of `fn main` for kernels that run one invocation per item; `i` is the item, already bounds-checked. */
 export const perItem = (workgroupSize: number, count: string): string => `
 @compute @workgroup_size(${workgroupSize})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+fn main(${placement}) {
+  let lane = local.x;
   let i = (group.y * groups.x + group.x) * ${workgroupSize}u + lane;
   if (i >= ${count}) { return; }`
+
+/** Invocations of the workgroups of {@link eachItem}. */
+const itemsAtOnce = 64
+
+/** `fn main` for kernels that do the same to `p.items` items `i`, a workgroup to `p.runs` times 64 of them. */
+export const eachItem = (statements: string): string => `
+@compute @workgroup_size(${itemsAtOnce})
+fn main(${placement}) {
+  let first = (group.y * groups.x + group.x) * ${itemsAtOnce}u * p.runs;
+  for (var i = first + local.x; i < min(first + ${itemsAtOnce}u * p.runs, p.items); i += ${itemsAtOnce}u) {
+    ${statements}
+  }
+}`
+
+export const itemParams = { items: "u32", runs: "u32" } as const
+
+/**
+ * Grid and {@link itemParams} of a kernel made by {@link eachItem}. On a software driver a workgroup costs as much as the
+ * work of dozens of items: there they get several runs each, as long as every core has workgroups enough.
+ */
+export const itemsGrid = (
+  items: number,
+  { isSoftware }: { readonly isSoftware: boolean },
+): { readonly params: readonly [items: number, runs: number]; readonly grid: Grid } => {
+  const runs = isSoftware ? Math.max(1, Math.min(16, Math.floor(items / (itemsAtOnce * 64)))) : 1
+  return { params: [items, runs], grid: gridFor(items, itemsAtOnce * runs) }
+}

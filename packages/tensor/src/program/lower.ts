@@ -6,7 +6,7 @@ import { specOf, type Node, type Spec, type Value } from "../graph/node.ts"
 import { accumulateKernel } from "../kernels/accumulate.ts"
 import { fuse } from "./fuse.ts"
 import { fusionGroups } from "./groups.ts"
-import { gridFor, type Grid, type Kernel } from "./kernel.ts"
+import { gridFor, itemsGrid, type Grid, type Kernel } from "./kernel.ts"
 import { combineBlocks, reductionBlock, reductionStart } from "./reduce.ts"
 import { baseOf, Conflicts, placeOf, reachable, schedule } from "./schedule.ts"
 
@@ -173,7 +173,8 @@ class Lowering implements Emitter {
   #pointwise(node: Node, groups: ReadonlyMap<Node, Node>): void {
     const { kernel, leaves, params, items } = fuse(node, groups)
     const out = this.#allocate(node)
-    this.launch(kernel, [...leaves.map((leaf) => this.#region(leaf)), out], [items, ...params], gridFor(items, 64))
+    const { params: counts, grid } = itemsGrid(items, this.device)
+    this.launch(kernel, [...leaves.map((leaf) => this.#region(leaf)), out], [...counts, ...params], grid)
   }
 
   #reduce(node: Node, groups: ReadonlyMap<Node, Node>): void {
