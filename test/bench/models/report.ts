@@ -93,7 +93,7 @@ export const report = ({ measured, contenders, limits, load }: Run) => {
     workloads: measured.map(({ workload: { work, ...workload }, times, refused }) => ({
       ...workload,
       kind: work.kind,
-      times: times.map(({ results: _, ...each }) => ({
+      times: times.map(({ results: _results, ...each }) => ({
         ...each,
         tokensPerSecond: (1000 * workload.tokens) / median(each.wall),
       })),
