@@ -4,33 +4,25 @@ import { applyFused, applyFusedOne } from "../graph/apply.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
+import { largest, rowForm, rowLaunch, type RowKernel } from "./rows.ts"
 
 export interface CrossEntropyOptions {
   /** `mean` over the rows that have a target, their `sum`, or `none`: one number per row. Default `mean`. */
   readonly reduction?: "mean" | "sum" | "none"
 }
 
-/** One invocation per row. Exponentials are summed in blocks of 64, in order. */
-const forward: Kernel = {
+const forward: RowKernel = {
   name: "cross entropy",
-  params: { rows: "u32", classes: "u32" },
-  buffers: [reads("logits"), reads("targets", "i32"), writes("loss"), writes("lse")],
-  body: () => `${perItem(64, "p.rows")}
-  let at = i * p.classes;
-  var top = logits[at];
-  for (var k = 1u; k < p.classes; k++) { top = max(top, logits[at + k]); }
-  var total = 0.0;
-  for (var block = 0u; block < p.classes; block += 64u) {
-    var part = 0.0;
-    for (var k = block; k < min(block + 64u, p.classes); k++) { part += exp(logits[at + k] - top); }
-    total += part;
-  }
+  buffers: [reads("logits", "T"), reads("targets", "i32"), writes("loss"), writes("lse")],
+  body: ({ fold, once, element }) => `
+  ${fold([largest("top", "v")], "let v = logits[at];")}
+  ${fold([{ name: "total", next: (sum, of) => `${sum} + ${of("e")}` }], "let e = exp(logits[at] - top);")}
   let norm = log(total);
-  let target_ = targets[i];
-  let valid = target_ >= 0 && u32(target_) < p.classes;
-  loss[i] = select(0.0, norm - (logits[at + select(0u, u32(target_), valid)] - top), valid);
-  lse[i] = top + norm;
-}`,
+  let target_ = targets[row];
+  let valid = target_ >= 0 && u32(target_) < p.width;
+  let column = select(0u, u32(target_), valid);
+  ${once(`loss[row] = select(0.0, norm - (${element("logits", "column")} - top), valid);
+  lse[row] = top + norm;`)}`,
 }
 
 /** (softmax − target) · gradient of the row. */
@@ -63,7 +55,8 @@ const crossEntropyOp: FusedOp<undefined> = {
   },
   lower: (emit, inputs, outputs) => {
     const [rows, classes] = inputs[0]!.spec.shape as [number, number]
-    emit.launch(forward, [...inputs, ...outputs], [rows, classes], gridFor(rows, 64))
+    const { kernel, grid } = rowLaunch(forward, rows, rowForm(rows, classes, emit.device))
+    emit.launch(kernel, [...inputs, ...outputs], [rows, classes], grid)
   },
   backward: ({ inputs: [logits, targets], outputs: [, lse], grads: [g] }) => [
     applyFusedOne(gradientOp, [logits!, targets!, lse!, g!], undefined),

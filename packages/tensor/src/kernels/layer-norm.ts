@@ -3,45 +3,53 @@ import { ShapeError } from "../errors.ts"
 import { applyFused, applyFusedOne } from "../graph/apply.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
-import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
+import { reads, writes } from "../program/kernel.ts"
+import { rowForm, rowLaunch, type RowKernel } from "./rows.ts"
 
-/** Mean of an expression over a row: blocks of 64 in order, then the blocks. */
-const rowMean = (name: string, term: string) => `
-  var ${name} = 0.0;
-  for (var block = 0u; block < p.width; block += 64u) {
-    var part = 0.0;
-    for (var k = block; k < min(block + 64u, p.width); k++) { part += ${term}; }
-    ${name} += part;
-  }
-  ${name} /= f32(p.width);`
-
-const forward: Kernel = {
+const forward: RowKernel = {
   name: "layerNorm",
-  params: { rows: "u32", width: "u32", eps: "f32" },
-  buffers: [reads("x"), reads("weight"), reads("bias"), writes("out"), writes("mean"), writes("inverse")],
-  body: () => `${perItem(64, "p.rows")}
-  let at = i * p.width;
-  ${rowMean("center", "x[at + k]")}
-  ${rowMean("variance", "(x[at + k] - center) * (x[at + k] - center)")}
-  let scale = inverseSqrt(variance + p.eps);
-  for (var k = 0u; k < p.width; k++) { out[at + k] = fma((x[at + k] - center) * scale, weight[k], bias[k]); }
-  mean[i] = center; inverse[i] = scale;
-}`,
+  params: { eps: "f32" },
+  buffers: [
+    reads("x", "T"),
+    reads("weight", "T"),
+    reads("bias", "T"),
+    writes("out", "T"),
+    writes("mean"),
+    writes("inverse"),
+  ],
+  body: ({ fold, each, once }) => `
+  ${fold([{ name: "whole", next: (sum, of) => `${sum} + ${of("v")}` }], "let v = x[at];")}
+  let center = whole / f32(p.width);
+  ${fold([{ name: "squares", next: (sum, of) => `fma(${of("d")}, ${of("d")}, ${sum})` }], "let d = x[at] - center;")}
+  let scale = inverseSqrt(squares / f32(p.width) + p.eps);
+  ${each(["center", "scale"], "out[at] = fma((x[at] - center) * scale, weight[k], bias[k]);")}
+  ${once("mean[row] = center; inverse[row] = scale;")}`,
 }
 
-const backward: Kernel = {
+const backward: RowKernel = {
   name: "layerNorm gradient",
-  params: { rows: "u32", width: "u32" },
-  buffers: [reads("x"), reads("weight"), reads("mean"), reads("inverse"), reads("grad"), writes("out")],
-  body: () => `${perItem(64, "p.rows")}
-  let at = i * p.width;
-  let center = mean[i]; let scale = inverse[i];
-  ${rowMean("shift", "grad[at + k] * weight[k]")}
-  ${rowMean("pull", "grad[at + k] * weight[k] * (x[at + k] - center) * scale")}
-  for (var k = 0u; k < p.width; k++) {
-    out[at + k] = scale * (grad[at + k] * weight[k] - shift - (x[at + k] - center) * scale * pull);
-  }
-}`,
+  buffers: [
+    reads("x", "T"),
+    reads("weight", "T"),
+    reads("mean"),
+    reads("inverse"),
+    reads("grad", "T"),
+    writes("out", "T"),
+  ],
+  body: ({ fold, each }) => `
+  let center = mean[row]; let scale = inverse[row];
+  ${fold(
+    [
+      { name: "shifts", next: (sum, of) => `${sum} + ${of("g")}` },
+      { name: "pulls", next: (sum, of) => `fma(${of("g")}, ${of("n")}, ${sum})` },
+    ],
+    "let g = grad[at] * weight[k]; let n = (x[at] - center) * scale;",
+  )}
+  let shift = shifts / f32(p.width); let pull = pulls / f32(p.width);
+  ${each(
+    ["center", "scale", "shift", "pull"],
+    "out[at] = scale * (grad[at] * weight[k] - shift - (x[at] - center) * scale * pull);",
+  )}`,
 }
 
 const normOp: FusedOp<{ readonly eps: number }> = {
@@ -58,7 +66,8 @@ const normOp: FusedOp<{ readonly eps: number }> = {
   },
   lower: (emit, inputs, outputs, { eps }) => {
     const [rows, width] = inputs[0]!.spec.shape as [number, number]
-    emit.launch(forward, [...inputs, ...outputs], [rows, width, eps], gridFor(rows, 64))
+    const { kernel, grid } = rowLaunch(forward, rows, rowForm(rows, width, emit.device))
+    emit.launch(kernel, [...inputs, ...outputs], [rows, width, eps], grid)
   },
   backward: ({ inputs: [x, weight], outputs: [, mean, inverse], grads: [g] }) => {
     const column = (perRow: Tensor) => perRow.reshape([x!.shape[0]!, 1])
@@ -78,7 +87,8 @@ const gradientOp: FusedOp<undefined> = {
   infer: ([x]) => [x!],
   lower: (emit, inputs, [out]) => {
     const [rows, width] = inputs[0]!.spec.shape as [number, number]
-    emit.launch(backward, [...inputs, out!], [rows, width], gridFor(rows, 64))
+    const { kernel, grid } = rowLaunch(backward, rows, rowForm(rows, width, emit.device))
+    emit.launch(kernel, [...inputs, out!], [rows, width], grid)
   },
 }
 

@@ -5,6 +5,7 @@ import type { Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
 import { matmulLaunch, type Epilogue, type Layout } from "./matmul-kernels.ts"
+import { largest, rowForm, rowLaunch, type RowKernel } from "./rows.ts"
 import { launchSoftCap, softCapWgsl } from "./soft-cap.ts"
 
 export interface LogProbOptions {
@@ -35,31 +36,24 @@ const chunkRows = (rows: number, vocabulary: number): number =>
 export const logProbChunkBytes = (rows: number, vocabulary: number): number =>
   chunkRows(rows, vocabulary) * vocabulary * 4
 
-const forward: Kernel = {
+const forward: RowKernel = {
   name: "token log-prob",
-  params: { rows: "u32", vocabulary: "u32", inverseTemperature: "f32" },
-  buffers: [reads("logits"), reads("targets", "i32"), writes("logProbs"), writes("entropy"), writes("lse")],
-  body: () => `${perItem(64, "p.rows")}
-  let at = i * p.vocabulary;
-  var top = -3.0e38;
-  for (var k = 0u; k < p.vocabulary; k++) { top = max(top, logits[at + k]); }
-  top *= p.inverseTemperature;
-  var total = 0.0; var energy = 0.0;
-  for (var block = 0u; block < p.vocabulary; block += 64u) {
-    var part = 0.0; var partEnergy = 0.0;
-    for (var k = block; k < min(block + 64u, p.vocabulary); k++) {
-      let z = logits[at + k] * p.inverseTemperature - top;
-      let e = exp(z);
-      part += e;
-      partEnergy = fma(e, z, partEnergy);
-    }
-    total += part; energy += partEnergy;
-  }
+  params: { inverseTemperature: "f32" },
+  buffers: [reads("logits", "T"), reads("targets", "i32"), writes("logProbs"), writes("entropy"), writes("lse")],
+  body: ({ fold, once, element }) => `
+  ${fold([largest("largest", "v")], "let v = logits[at];")}
+  let top = largest * p.inverseTemperature;
+  ${fold(
+    [
+      { name: "total", next: (sum, of) => `${sum} + ${of("e")}` },
+      { name: "energy", next: (sum, of) => `fma(${of("e")}, ${of("z")}, ${sum})` },
+    ],
+    "let z = logits[at] * p.inverseTemperature - top; let e = exp(z);",
+  )}
   let norm = log(total);
-  logProbs[i] = logits[at + u32(targets[i])] * p.inverseTemperature - top - norm;
-  entropy[i] = norm - energy / total;
-  lse[i] = top + norm;
-}`,
+  ${once(`logProbs[row] = ${element("logits", "u32(targets[row])")} * p.inverseTemperature - top - norm;
+  entropy[row] = norm - energy / total;
+  lse[row] = top + norm;`)}`,
 }
 
 /** Turns logits into their gradient where they lie; capped ones into that of the logits before the cap. */
@@ -130,7 +124,8 @@ const logProbOp: FusedOp<Attributes> = {
       const part = (operand: Operand) => emit.rows(operand, start, count)
       const logits = logitsOf(emit, part(hidden!), head!, attributes)
       const operands = [logits, part(targets!), ...outputs.map(part)]
-      emit.launch(forward, operands, [count, vocabulary, 1 / temperature], gridFor(count, 64))
+      const { kernel, grid } = rowLaunch(forward, count, rowForm(count, vocabulary, emit.device))
+      emit.launch(kernel, operands, [count, vocabulary, 1 / temperature], grid)
     })
   },
   backward: ({ inputs, outputs: [, entropy, lse], grads: [gradLogProb, gradEntropy], attributes }) => {
@@ -155,7 +150,8 @@ const rowsOp: FusedOp<LogProbOptions> = {
   },
   lower: (emit, [logits, targets], outputs, { temperature }) => {
     const [rows, vocabulary] = logits!.spec.shape as [number, number]
-    emit.launch(forward, [logits!, targets!, ...outputs], [rows, vocabulary, 1 / temperature], gridFor(rows, 64))
+    const { kernel, grid } = rowLaunch(forward, rows, rowForm(rows, vocabulary, emit.device))
+    emit.launch(kernel, [logits!, targets!, ...outputs], [rows, vocabulary, 1 / temperature], grid)
   },
 }
 

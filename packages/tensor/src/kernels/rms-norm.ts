@@ -3,40 +3,29 @@ import { ShapeError } from "../errors.ts"
 import { applyFused, applyFusedOne } from "../graph/apply.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
-import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
+import { reads, writes } from "../program/kernel.ts"
+import { rowForm, rowLaunch, type RowKernel } from "./rows.ts"
 
-const forward: Kernel = {
+const forward: RowKernel = {
   name: "rmsNorm",
-  params: { rows: "u32", width: "u32", eps: "f32", offset: "f32" },
-  buffers: [reads("x"), reads("weight"), writes("out"), writes("inverse")],
-  body: () => `${perItem(64, "p.rows")}
-  let at = i * p.width;
-  var squares = 0.0;
-  for (var block = 0u; block < p.width; block += 64u) {
-    var part = 0.0;
-    for (var k = block; k < min(block + 64u, p.width); k++) { part = fma(x[at + k], x[at + k], part); }
-    squares += part;
-  }
+  params: { eps: "f32", offset: "f32" },
+  buffers: [reads("x", "T"), reads("weight", "T"), writes("out", "T"), writes("inverse")],
+  body: ({ fold, each, once }) => `
+  ${fold([{ name: "squares", next: (sum, of) => `fma(${of("v")}, ${of("v")}, ${sum})` }], "let v = x[at];")}
   let scale = inverseSqrt(squares / f32(p.width) + p.eps);
-  for (var k = 0u; k < p.width; k++) { out[at + k] = x[at + k] * scale * (weight[k] + p.offset); }
-  inverse[i] = scale;
-}`,
+  ${each(["scale"], "out[at] = x[at] * scale * (weight[k] + p.offset);")}
+  ${once("inverse[row] = scale;")}`,
 }
 
-const backward: Kernel = {
+const backward: RowKernel = {
   name: "rmsNorm gradient",
-  params: { rows: "u32", width: "u32", offset: "f32" },
-  buffers: [reads("x"), reads("weight"), reads("inverse"), reads("grad"), writes("out")],
-  body: () => `${perItem(64, "p.rows")}
-  let at = i * p.width;
-  let scale = inverse[i];
-  var dot = 0.0;
-  for (var k = 0u; k < p.width; k++) { dot = fma(grad[at + k] * (weight[k] + p.offset), x[at + k], dot); }
+  params: { offset: "f32" },
+  buffers: [reads("x", "T"), reads("weight", "T"), reads("inverse"), reads("grad", "T"), writes("out", "T")],
+  body: ({ fold, each }) => `
+  let scale = inverse[row];
+  ${fold([{ name: "dot", next: (sum, of) => `fma(${of("g")}, ${of("v")}, ${sum})` }], "let v = x[at]; let g = grad[at] * (weight[k] + p.offset);")}
   let pull = dot * scale * scale * scale / f32(p.width);
-  for (var k = 0u; k < p.width; k++) {
-    out[at + k] = grad[at + k] * (weight[k] + p.offset) * scale - x[at + k] * pull;
-  }
-}`,
+  ${each(["scale", "pull"], "out[at] = grad[at] * (weight[k] + p.offset) * scale - x[at] * pull;")}`,
 }
 
 interface Attributes {
@@ -56,7 +45,8 @@ const normOp: FusedOp<Attributes> = {
   },
   lower: (emit, [x, weight], [out, inverse], { eps, offset }) => {
     const [rows, width] = x!.spec.shape as [number, number]
-    emit.launch(forward, [x!, weight!, out!, inverse!], [rows, width, eps, offset], gridFor(rows, 64))
+    const { kernel, grid } = rowLaunch(forward, rows, rowForm(rows, width, emit.device))
+    emit.launch(kernel, [x!, weight!, out!, inverse!], [rows, width, eps, offset], grid)
   },
   backward: ({ inputs: [x, weight], outputs: [, inverse], grads: [g], attributes }) => [
     applyFusedOne(gradientOp, [x!, weight!, inverse!, g!], attributes),
@@ -72,7 +62,8 @@ const gradientOp: FusedOp<Attributes> = {
   infer: ([x]) => [x!],
   lower: (emit, inputs, [out], { offset }) => {
     const [rows, width] = inputs[0]!.spec.shape as [number, number]
-    emit.launch(backward, [...inputs, out!], [rows, width, offset], gridFor(rows, 64))
+    const { kernel, grid } = rowLaunch(backward, rows, rowForm(rows, width, emit.device))
+    emit.launch(kernel, [...inputs, out!], [rows, width, offset], grid)
   },
 }
 

@@ -22,11 +22,22 @@ export interface Fold {
   readonly name: string
   /** What an empty row gives; by default 0. Any value for which `combine` does nothing. */
   readonly start?: string
-  /** The value after one more element. `of("v")` is this element's component of `v`, a local or a buffer's element. */
+  /** The value after one more element: `of("v")` is the element's component of the local `v`. */
   readonly next: (value: string, of: (value: string) => string) => string
   /** The value of two parts; by default their sum. */
   readonly combine?: (a: string, b: string) => string
+  /** Any order gives the same bits, as for a maximum: no blocks are needed. */
+  readonly anyOrder?: true
 }
+
+/** The largest value of the expression `of(value)`. */
+export const largest = (name: string, value: string): Fold => ({
+  name,
+  start: "lowest",
+  next: (top, of) => `max(${top}, ${of(value)})`,
+  combine: (a, b) => `max(${a}, ${b})`,
+  anyOrder: true,
+})
 
 /**
  * WGSL of the steps of a row kernel. Their text may use `row`; inside loops also `k` (a column, or four) and `at` (its place
@@ -35,10 +46,12 @@ export interface Fold {
 export interface RowText {
   /** Declares the results of folds that go through the row together. `prepare` computes what they read. */
   readonly fold: (folds: readonly Fold[], prepare?: string) => string
-  /** Does something for every element. */
-  readonly each: (statements: string) => string
+  /** Does something for every element, with the values of the row that `uses` names. */
+  readonly each: (uses: readonly string[], statements: string) => string
   /** Does something once for the row. */
   readonly once: (statements: string) => string
+  /** One element of the row, of a buffer of type `T`. */
+  readonly element: (buffer: string, column: string) => string
 }
 
 /** Elements that are folded in order before their result joins the rest. */
@@ -46,7 +59,12 @@ const block = 64
 
 /** How rows are shared out. */
 export interface RowForm {
-  /** Invocations of the workgroup that works on one row; 0 where every row has one invocation. */
+  /**
+   * Who works on a row: an invocation; a lane, whose subgroup maps its rows together, one after the other, so that
+   * neighbours write neighbouring elements; or a workgroup.
+   */
+  readonly by: "invocation" | "lane" | "workgroup"
+  /** Invocations of a workgroup. */
   readonly threads: number
   /** Elements are loaded four at a time. */
   readonly vector: boolean
@@ -56,50 +74,50 @@ export interface RowForm {
 const enoughRows = 16
 
 /** The form for rows of `width` elements. Only speed depends on it. */
-export const rowForm = (rows: number, width: number, { isSoftware }: Pick<DeviceTraits, "isSoftware">): RowForm => {
+export const rowForm = (
+  rows: number,
+  width: number,
+  { isSoftware, subgroupSize }: Pick<DeviceTraits, "isSoftware" | "subgroupSize">,
+): RowForm => {
   const vector = width % 4 === 0
   const blocks = Math.ceil(width / block)
   const alone = isSoftware ? rows >= enoughRows || blocks < 8 : blocks < 2
-  return { threads: alone ? 0 : blocks > 128 ? 256 : 64, vector }
+  if (!alone) return { by: "workgroup", threads: blocks > 128 ? 256 : 64, vector }
+  return isSoftware && subgroupSize > 0
+    ? { by: "lane", threads: subgroupSize, vector }
+    : { by: "invocation", threads: 64, vector }
 }
 
-/** A fused kernel and its grid for `rows` rows. */
+/** A row kernel in a form, and its grid for `rows` rows. */
 export const rowLaunch = (
   kernel: RowKernel,
   rows: number,
   form: RowForm,
 ): { readonly kernel: Kernel; readonly grid: Grid } => ({
   kernel: {
-    name: `${kernel.name}: ${form.threads === 0 ? "invocation" : `workgroup of ${form.threads}`} a row${form.vector ? ", by fours" : ""}`,
+    name: `${kernel.name}: ${form.by} of ${form.threads} a row${form.vector ? ", by fours" : ""}`,
     params: { rows: "u32", width: "u32", ...kernel.params },
     buffers: kernel.buffers.map((buffer) =>
       buffer.type === "T" ? { ...buffer, type: form.vector ? "vec4f" : "f32" } : buffer,
     ),
+    subgroups: form.by === "lane",
     body: () => bodyOf(kernel, form),
   },
-  grid: form.threads === 0 ? gridFor(rows, 64) : gridFor(rows, 1),
+  grid: gridFor(rows, form.by === "workgroup" ? 1 : form.threads),
 })
 
-const bodyOf = ({ declarations = "", body }: RowKernel, { threads, vector }: RowForm): string => {
-  const entry =
-    threads === 0
-      ? `${perItem(64, "p.rows")}
-  let row = i;`
-      : `
-@compute @workgroup_size(${threads})
-fn main(${placement}) {
-  let lane = local.x;
-  let row = group.y * groups.x + group.x;
-  if (row >= p.rows) { return; }`
+const bodyOf = ({ declarations = "", body }: RowKernel, form: RowForm): string => {
   const shared: string[] = []
-  const text = threads === 0 ? alone(vector) : together(vector, threads, shared)
-  const statements = body(text)
-  return `alias T = ${vector ? "vec4f" : "f32"};
+  const { entry, text } = writers[form.by](form, shared)
+  const element: RowText["element"] = (buffer, column) =>
+    form.vector ? `${buffer}[base + ${column} / 4u][${column} % 4u]` : `${buffer}[base + ${column}]`
+  const statements = body({ ...text, element })
+  return `alias T = ${form.vector ? "vec4f" : "f32"};
 const lowest = -0x1.fffffep+127f;
 ${declarations}
 ${shared.join("\n")}
 ${entry}
-  let units = p.width / ${vector ? 4 : 1}u;
+  let units = p.width / ${form.vector ? 4 : 1}u;
   let base = row * units;
   ${statements}
 }`
@@ -107,44 +125,108 @@ ${entry}
 
 const sum = (a: string, b: string) => `${a} + ${b}`
 
-/** The part of a fold that one invocation does: the block that starts at `block`. */
-const foldBlock = (folds: readonly Fold[], prepare: string, vector: boolean): string => {
-  const steps = vector ? ["x", "y", "z", "w"].map((c) => (v: string) => `${v}.${c}`) : [(v: string) => v]
-  return `${folds.map(({ name, start = "0.0" }) => `var part_${name} = ${start};`).join(" ")}
-    for (var k = block; k < min(block + ${vector ? block / 4 : block}u, units); k++) {
-      let at = base + k;
-      ${prepare}
-      ${folds.flatMap(({ name, next }) => steps.map((of) => `part_${name} = ${next(`part_${name}`, of)};`)).join(" ")}
-    }`
+const unitsPerBlock = (vector: boolean): number => (vector ? block / 4 : block)
+
+/** Takes one unit into running values, element by element. */
+const advance = (folds: readonly Fold[], prefix: string, vector: boolean): string => {
+  const elements = vector ? ["x", "y", "z", "w"].map((c) => (v: string) => `${v}.${c}`) : [(v: string) => v]
+  return folds
+    .flatMap(({ name, next }) => elements.map((of) => `${prefix}${name} = ${next(`${prefix}${name}`, of)};`))
+    .join(" ")
 }
 
-const alone = (vector: boolean): RowText => ({
-  fold: (folds, prepare = "") => `${folds.map(({ name, start = "0.0" }) => `var ${name} = ${start};`).join(" ")}
-  for (var block = 0u; block < units; block += ${vector ? block / 4 : block}u) {
+/** The part of a fold that one invocation does: the block that starts at `block`. */
+const foldBlock = (
+  folds: readonly Fold[],
+  prepare: string,
+  vector: boolean,
+): string => `${folds.map(({ name, start = "0.0" }) => `var part_${name} = ${start};`).join(" ")}
+    for (var k = block; k < min(block + ${unitsPerBlock(vector)}u, units); k++) {
+      let at = base + k;
+      ${prepare}
+      ${advance(folds, "part_", vector)}
+    }`
+
+const foldAlone =
+  (vector: boolean): RowText["fold"] =>
+  (folds, prepare = "") => {
+    const start = folds.map(({ name, start = "0.0" }) => `var ${name} = ${start};`).join(" ")
+    if (folds.every(({ anyOrder }) => anyOrder))
+      return `${start}
+  for (var k = 0u; k < units; k++) { let at = base + k; ${prepare} ${advance(folds, "", vector)} }`
+    return `${start}
+  for (var block = 0u; block < units; block += ${unitsPerBlock(vector)}u) {
     ${foldBlock(folds, prepare, vector)}
     ${folds.map(({ name, combine = sum }) => `${name} = ${combine(name, `part_${name}`)};`).join(" ")}
-  }`,
-  each: (statements) => `for (var k = 0u; k < units; k++) { let at = base + k; ${statements} }`,
-  once: (statements) => statements,
-})
+  }`
+  }
 
-/** Each invocation folds a block of its own; then all of them fold the blocks in order. */
-const together = (vector: boolean, threads: number, shared: string[]): RowText => ({
-  fold: (folds, prepare = "") => {
-    for (const { name } of folds) shared.push(`var<workgroup> parts_${name}: array<f32, ${threads}>;`)
-    const unitsPerBlock = vector ? block / 4 : block
-    return `${folds.map(({ name, start = "0.0" }) => `var ${name} = ${start};`).join(" ")}
-  for (var first = 0u; first < units; first += ${unitsPerBlock * threads}u) {
-    let block = first + lane * ${unitsPerBlock}u;
+/** The start of `fn main`, which declares `row`, and the steps. `shared` collects declarations of workgroup memory. */
+type Writer = (
+  form: RowForm,
+  shared: string[],
+) => {
+  readonly entry: string
+  readonly text: Omit<RowText, "element">
+}
+
+const writers: Readonly<Record<RowForm["by"], Writer>> = {
+  invocation: ({ threads, vector }) => ({
+    entry: `${perItem(threads, "p.rows")}
+  let row = i;`,
+    text: {
+      fold: foldAlone(vector),
+      each: (_, statements) => `for (var k = 0u; k < units; k++) { let at = base + k; ${statements} }`,
+      once: (statements) => statements,
+    },
+  }),
+
+  lane: ({ threads, vector }) => ({
+    entry: `
+@compute @workgroup_size(${threads})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let firstRow = (group.y * groups.x + group.x) * ${threads}u;
+  let row = min(firstRow + lane, p.rows - 1u);`,
+    text: {
+      fold: foldAlone(vector),
+      each: (uses, statements) => `for (var r = 0u; r < ${threads}u && firstRow + r < p.rows; r++) {
+    ${uses.map((name) => `let own_${name} = subgroupShuffle(${name}, r);`).join(" ")}
+    let row = firstRow + r;
+    for (var k = lane; k < units; k += ${threads}u) {
+      let at = row * units + k; ${uses.map((name) => `let ${name} = own_${name};`).join(" ")}
+      ${statements}
+    }
+  }`,
+      once: (statements) => `if (firstRow + lane < p.rows) { ${statements} }`,
+    },
+  }),
+
+  /** Each invocation folds a block of its own; then all of them fold the blocks in order. */
+  workgroup: ({ threads, vector }, shared) => ({
+    entry: `
+@compute @workgroup_size(${threads})
+fn main(${placement}) {
+  let lane = local.x;
+  let row = group.y * groups.x + group.x;
+  if (row >= p.rows) { return; }`,
+    text: {
+      fold: (folds, prepare = "") => {
+        for (const { name } of folds) shared.push(`var<workgroup> parts_${name}: array<f32, ${threads}>;`)
+        const units = unitsPerBlock(vector)
+        return `${folds.map(({ name, start = "0.0" }) => `var ${name} = ${start};`).join(" ")}
+  for (var first = 0u; first < units; first += ${units * threads}u) {
+    let block = first + lane * ${units}u;
     ${foldBlock(folds, prepare, vector)}
     ${folds.map(({ name }) => `parts_${name}[lane] = part_${name};`).join(" ")}
     workgroupBarrier();
-    for (var i = 0u; i < min(${threads}u, (units - first + ${unitsPerBlock - 1}u) / ${unitsPerBlock}u); i++) {
+    for (var i = 0u; i < min(${threads}u, (units - first + ${units - 1}u) / ${units}u); i++) {
       ${folds.map(({ name, combine = sum }) => `${name} = ${combine(name, `parts_${name}[i]`)};`).join(" ")}
     }
     workgroupBarrier();
   }`
-  },
-  each: (statements) => `for (var k = lane; k < units; k += ${threads}u) { let at = base + k; ${statements} }`,
-  once: (statements) => `if (lane == 0u) { ${statements} }`,
-})
+      },
+      each: (_, statements) => `for (var k = lane; k < units; k += ${threads}u) { let at = base + k; ${statements} }`,
+      once: (statements) => `if (lane == 0u) { ${statements} }`,
+    },
+  }),
+}

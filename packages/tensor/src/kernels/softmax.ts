@@ -4,7 +4,7 @@ import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { axisOf, splitAt } from "../ops/axes.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
-import { rowForm, rowLaunch, type RowKernel } from "./rows.ts"
+import { largest, rowForm, rowLaunch, type RowKernel } from "./rows.ts"
 
 interface Attributes {
   readonly axis: number
@@ -16,10 +16,10 @@ const rowKernel = (log: boolean): RowKernel => ({
   name: log ? "logSoftmax" : "softmax",
   buffers: [reads("x", "T"), writes("out", "T")],
   body: ({ fold, each }) => `
-  ${fold([{ name: "top", start: "lowest", next: (top, of) => `max(${top}, ${of("x[at]")})`, combine: (a, b) => `max(${a}, ${b})` }])}
+  ${fold([largest("top", "v")], "let v = x[at];")}
   ${fold([{ name: "total", next: (total, of) => `${total} + ${of("e")}` }], "let e = exp(x[at] - top);")}
   ${log ? "let norm = log(total);" : ""}
-  ${each(log ? "out[at] = x[at] - top - norm;" : "out[at] = exp(x[at] - top) / total;")}`,
+  ${log ? each(["top", "norm"], "out[at] = x[at] - top - norm;") : each(["top", "total"], "out[at] = exp(x[at] - top) / total;")}`,
 })
 
 /** One invocation per line along another axis, in the order of {@link rowKernel}. */
