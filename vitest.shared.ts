@@ -27,7 +27,7 @@ export default defineConfig({
     pool: "forks",
     maxWorkers: 2,
     include: ["test/**/*.test.ts"],
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 240_000,
+    hookTimeout: 240_000,
   },
 })

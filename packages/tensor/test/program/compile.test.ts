@@ -142,7 +142,7 @@ describe("a compiled function", () => {
       .explain(x)
     expect(launches).toBe(3)
     expect(kernels).toHaveLength(3)
-    expect(kernels).toContain("rmsNorm")
+    expect(kernels.some((kernel) => kernel.startsWith("rmsNorm"))).toBe(true)
     expect(workspaceBytes).toBeGreaterThan(0)
   })
 
