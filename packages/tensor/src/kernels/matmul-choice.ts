@@ -1,6 +1,6 @@
 import type { AdapterInfo } from "../adapter/info.ts"
 import { plainMatmul } from "./matmul-plain.ts"
-import type { Layout, MatmulLaunch, Problem } from "./matmul-problem.ts"
+import type { MatmulLaunch, Problem } from "./matmul-problem.ts"
 import { subgroupMatmul, type SubgroupTile } from "./matmul-subgroup.ts"
 import { tiledMatmul, type WorkgroupTile } from "./matmul-tiled.ts"
 
@@ -20,11 +20,20 @@ export interface Rating {
   readonly together: number
 }
 
+/**
+ * Problems that are rated apart. In `nt far` the rows of both operands lie 4 KiB apart or a multiple of it, so that the
+ * caches of a CPU have few places for them.
+ */
+export const problemClasses = ["nn", "nt", "nt far", "tn"] as const
+export type ProblemClass = (typeof problemClasses)[number]
+
+const classOf = ({ layout, K }: Problem): ProblemClass => (layout === "nt" && K % 1024 === 0 ? "nt far" : layout)
+
 /** What was measured of the candidates, by their ids. */
-export type Ratings = Readonly<Record<Layout, Readonly<Record<string, Rating>>>>
+export type Ratings = Readonly<Record<ProblemClass, Readonly<Record<string, Rating>>>>
 
 /** The candidates that a device chooses from, with their ratings. */
-export type MatmulChoice = Readonly<Record<Layout, readonly (readonly [Candidate, Rating])[]>>
+export type MatmulChoice = Readonly<Record<ProblemClass, readonly (readonly [Candidate, Rating])[]>>
 
 const plain: Candidate = { id: "plain", rows: 1, columns: 64, launch: plainMatmul }
 
@@ -59,15 +68,17 @@ const subgroupTiles: readonly SubgroupTile[] = [
 
 const lavapipeTiles: readonly SubgroupTile[] = [
   { rows: 32, quads: 2, depth: 2, accumulators: "memory" },
-  { rows: 32, quads: 1, depth: 4, accumulators: "memory" },
+  { rows: 48, quads: 1, depth: 4, accumulators: "memory" },
+  { rows: 16, quads: 2, depth: 2, accumulators: "memory" },
   { rows: 16, quads: 1, depth: 4, accumulators: "memory" },
   { rows: 8, quads: 2, depth: 2, accumulators: "memory" },
   { rows: 8, quads: 1, depth: 4, accumulators: "memory" },
 ]
 
 const swiftShaderTiles: readonly SubgroupTile[] = [
+  { rows: 32, quads: 4, depth: 4, accumulators: "registers" },
   { rows: 16, quads: 4, depth: 4, accumulators: "registers" },
-  { rows: 8, quads: 4, depth: 4, accumulators: "registers" },
+  { rows: 8, quads: 1, depth: 4, accumulators: "registers" },
 ]
 
 /** Kernels that may be the fastest on an adapter whose subgroups have `lanes` lanes, or none that are of use (0). */
@@ -87,13 +98,13 @@ export const candidatesFor = ({ kind }: AdapterInfo, lanes: number): readonly Ca
 
 /** Pairs candidates with what was measured of them; those without a measurement are left out, the plain one stays. */
 export const choiceOf = (candidates: readonly Candidate[], ratings: Ratings): MatmulChoice => {
-  const rated = (layout: Layout) =>
+  const rated = (of: ProblemClass) =>
     candidates.flatMap((candidate): readonly (readonly [Candidate, Rating])[] => {
-      const rating = ratings[layout][candidate.id]
+      const rating = ratings[of][candidate.id]
       if (rating) return [[candidate, rating]]
       return candidate === plain ? [[candidate, { alone: 1e-3, together: 1e-3 }]] : []
     })
-  return { nn: rated("nn"), nt: rated("nt"), tn: rated("tn") }
+  return { nn: rated("nn"), nt: rated("nt"), "nt far": rated("nt far"), tn: rated("tn") }
 }
 
 /** Largest number of workgroups along an axis. */
@@ -104,10 +115,10 @@ const maxGroups = 65_535
  * device or one of them takes longest.
  */
 export const chooseMatmul = (problem: Problem, choice: MatmulChoice): MatmulLaunch => {
-  const { layout, M, N, batch } = problem
+  const { M, N, batch } = problem
   let best = plain
   let shortest = Number.POSITIVE_INFINITY
-  for (const [candidate, { alone, together }] of choice[layout]) {
+  for (const [candidate, { alone, together }] of choice[classOf(problem)]) {
     const [down, along] = [Math.ceil(M / candidate.rows), Math.ceil(N / candidate.columns)]
     if (candidate !== plain && (down > maxGroups || along > maxGroups || (batch?.count ?? 1) > maxGroups)) continue
     const tiles = down * along * (batch?.count ?? 1)

@@ -1,30 +1,31 @@
 import type { AdapterInfo } from "../adapter/info.ts"
 import type { Candidate, Rating, Ratings } from "./matmul-choice.ts"
 
-/** GFLOP/s of one core, by candidate: [nn, nt, tn]. Measured on Mesa 25.0 with subgroups of 8 (AVX2). */
-const lavapipe: Readonly<Record<string, readonly [number, number, number]>> = {
-  "subgroup of 8: 32×64 by 2, memory": [41, 38, 43],
-  "subgroup of 8: 32×32 by 4, memory": [37, 38.5, 39],
-  "subgroup of 8: 16×32 by 4, memory": [28, 28, 29],
-  "subgroup of 8: 8×64 by 2, memory": [21, 16, 20],
-  "subgroup of 8: 8×32 by 4, memory": [19, 18, 20],
-  plain: [1.2, 1.2, 1.2],
+type Rates = Readonly<Record<string, readonly [nn: number, nt: number, ntFar: number, tn: number]>>
+
+/** GFLOP/s of one core, by candidate and class of problem. Measured on Mesa 25.0 with subgroups of 8 (AVX2). */
+const lavapipe: Rates = {
+  "subgroup of 8: 32×64 by 2, memory": [42.5, 39, 28, 46],
+  "subgroup of 8: 48×32 by 4, memory": [33, 35.5, 34.5, 30],
+  "subgroup of 8: 16×64 by 2, memory": [34.5, 31, 22, 40],
+  "subgroup of 8: 16×32 by 4, memory": [31, 30.5, 27.5, 32],
+  "subgroup of 8: 8×64 by 2, memory": [23, 16.8, 12, 24.5],
+  "subgroup of 8: 8×32 by 4, memory": [21, 19.8, 19.1, 22.5],
+  plain: [1.8, 1.8, 1.8, 1.8],
 }
 
 /** The same with subgroups of 4 on SwiftShader. */
-const swiftShader: Readonly<Record<string, readonly [number, number, number]>> = {
-  "subgroup of 4: 16×64 by 4, registers": [4.5, 4.5, 4.5],
-  "subgroup of 4: 8×64 by 4, registers": [3.2, 3.2, 3.2],
-  plain: [0.15, 0.15, 0.15],
+const swiftShader: Rates = {
+  "subgroup of 4: 32×64 by 4, registers": [5, 5.2, 5.2, 4.5],
+  "subgroup of 4: 16×64 by 4, registers": [4.4, 3.2, 3.2, 3.8],
+  "subgroup of 4: 8×16 by 4, registers": [3, 3.2, 3.2, 2.9],
+  plain: [0.27, 0.27, 0.27, 0.27],
 }
 
-const layouts = ["nn", "nt", "tn"] as const
-
-const table = (rates: Readonly<Record<string, readonly number[]>>, cores: number): Ratings => {
+const table = (rates: Rates, cores: number): Ratings => {
   const column = (at: number): Readonly<Record<string, Rating>> =>
     Object.fromEntries(Object.entries(rates).map(([id, row]) => [id, { alone: row[at]!, together: row[at]! * cores }]))
-  const [nn, nt, tn] = layouts.map((_, at) => column(at)) as [Ratings["nn"], Ratings["nt"], Ratings["tn"]]
-  return { nn, nt, tn }
+  return { nn: column(0), nt: column(1), "nt far": column(2), tn: column(3) }
 }
 
 /**
@@ -49,5 +50,5 @@ export const nominalRatings = (candidates: readonly Candidate[]): Ratings => {
       return [id, { alone: together / 64, together }]
     }),
   )
-  return { nn: ratings, nt: ratings, tn: ratings }
+  return { nn: ratings, nt: ratings, "nt far": ratings, tn: ratings }
 }
