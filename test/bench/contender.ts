@@ -10,8 +10,8 @@ export interface Contender {
 
 /** One workload on one library, its operands on the device already. */
 export interface Job {
-  /** Computes once, and returns when the device is done. */
-  readonly run: () => Promise<void>
+  /** Computes so many times, one after the other, and returns when the device is done with all. */
+  readonly run: (times: number) => Promise<void>
   /**
    * What a run computes, to see that all compute the same: the result itself, or the loss (before any update) and the
    * gradient of the first weight.

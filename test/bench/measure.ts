@@ -4,9 +4,9 @@ import type { Workload } from "./workloads.ts"
 /** Times of one contender on one workload. */
 export interface Times {
   readonly contender: string
-  /** Milliseconds of each round, until the device was done. */
+  /** Milliseconds per run of each round, until the device was done. */
   readonly wall: readonly number[]
-  /** Milliseconds of CPU time that the process took in each round, all threads: what a busy machine distorts least. */
+  /** Milliseconds of CPU time per run, all threads of the process: what a busy machine distorts least. */
   readonly cpu: readonly number[]
   /** Largest difference from our result, relative to its largest element. */
   readonly difference: number
@@ -62,20 +62,20 @@ export const measure = async (
       const result = await job.result()
       expected ??= result
       // Twice more: shaders are compiled, and whatever is cached is.
-      await job.run()
-      await job.run()
+      await job.run(2)
       jobs.push({ contender: name, job, difference: differenceOf(result, expected), wall: [], cpu: [] })
     } catch (error) {
       refused.push({ contender: name, reason: error instanceof Error ? error.message : String(error) })
     }
   }
+  const { times } = workload
   const start = performance.now()
   for (let round = 0; round < rounds && (round < 5 || performance.now() - start < seconds * 1000); round++) {
     for (const { job, wall, cpu } of jobs) {
       const [cpuBefore, before] = [cpuTime(), performance.now()]
-      await job.run()
-      wall.push(performance.now() - before)
-      cpu.push(cpuTime() - cpuBefore)
+      await job.run(times)
+      wall.push((performance.now() - before) / times)
+      cpu.push((cpuTime() - cpuBefore) / times)
     }
   }
   for (const { job } of jobs) job.dispose()

@@ -7,6 +7,8 @@ interface Named {
   readonly flops: number
   /** How many times faster than the fastest peer we mean to be, on lavapipe. */
   readonly target: number
+  /** Runs between two waits for the device: several where one is over before a wait could notice. */
+  readonly times: number
 }
 
 export interface Matmul extends Named {
@@ -51,6 +53,7 @@ const matmul = (layout: Layout, M: number, K: number, N: number, target: number)
   name: `matmul ${layout.toUpperCase()} ${M}×${K} · ${K}×${N}`,
   flops: 2 * M * N * K,
   target,
+  times: M * N * K < 2 ** 25 ? 8 : 1,
   layout,
   M,
   N,
@@ -64,6 +67,7 @@ const rows = (kind: Rows["kind"], count: number, columns: number): Rows => ({
   name: `${kind === "softmax" ? "softmax" : "layer norm"} ${count}×${columns}`,
   flops: 0,
   target: 4,
+  times: 4,
   rows: count,
   columns,
 })
@@ -74,6 +78,7 @@ const mlp = (count: number, width: number, hidden: number): Mlp => ({
   // The gradient of the input is not asked for.
   flops: 5 * 2 * count * width * hidden,
   target: 3,
+  times: 1,
   rows: count,
   width,
   hidden,
@@ -84,6 +89,7 @@ const block = (pass: Block["pass"], batch: number, tokens: number, width: number
   name: `transformer block B${batch} T${tokens} D${width} H${heads}, ${pass}`,
   flops: (pass === "forward" ? 1 : 3) * 2 * batch * tokens * (12 * width * width + 2 * tokens * width),
   target: pass === "forward" ? 1 : 5,
+  times: 1,
   pass,
   batch,
   tokens,

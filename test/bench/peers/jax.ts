@@ -23,11 +23,10 @@ type Value = jax.Array
 
 const array = ({ data, shape }: Operand): Value => np.array(data).reshape(shape)
 
-const finish = async (...values: readonly Value[]): Promise<void> => {
-  for (const value of values) {
-    await settle(value.blockUntilReady())
-    value.dispose()
-  }
+/** Waits for values, which are then freed. */
+const finish = async (values: readonly Value[]): Promise<void> => {
+  for (const value of values) await settle(value.blockUntilReady())
+  for (const value of values) value.dispose()
 }
 
 /** jax-js: functions of arrays that consume their arguments, compiled by `jit`. */
@@ -56,7 +55,7 @@ export const openJax = async (): Promise<Contender> => {
 }
 
 const single = (compute: () => Value, operands: readonly Value[]): Job => ({
-  run: () => finish(compute()),
+  run: (times) => finish(Array.from({ length: times }, compute)),
   result: async () => settle(compute().data()) as Promise<Float32Array>,
   dispose: () => operands.forEach((operand) => operand.dispose()),
 })
@@ -95,10 +94,12 @@ const mlp = (workload: Mlp): Job => {
     return [{ w1: w.w1.sub(g.w1.mul(learningRate)), w2: w.w2.sub(g.w2.mul(learningRate)) }, value] as const
   })
   return {
-    run: async () => {
-      const [updated, value] = step(weights, x.ref, y.ref)
-      weights = updated as typeof weights
-      await settle((value as Value).data())
+    run: async (times) => {
+      for (let i = 0; i < times; i++) {
+        const [updated, value] = step(weights, x.ref, y.ref)
+        weights = updated as typeof weights
+        await settle((value as Value).data())
+      }
     },
     result: async () => {
       const [value, g] = gradients({ w1: weights.w1.ref, w2: weights.w2.ref }, x.ref, y.ref) as [Value, typeof weights]
@@ -152,10 +153,12 @@ const block = (workload: Block): Job => {
   const compute = jit((w: BlockWeights, input: Value, hidden: Value) => valueAndGrad(loss)(w, input, hidden))
   const step = () => compute(kept(), x.ref, mask.ref) as [Value, BlockWeights]
   return {
-    run: async () => {
-      const [value, g] = step()
-      await settle(value.data())
-      await finish(...Object.values(g))
+    run: async (times) => {
+      for (let i = 0; i < times; i++) {
+        const [value, g] = step()
+        await settle(value.data())
+        await finish(Object.values(g))
+      }
     },
     result: async () => {
       const [value, { qkv, ...rest }] = step()

@@ -62,10 +62,9 @@ const job = async (model: Model, operands: Readonly<Record<string, Operand>>): P
     }),
   )
   return {
-    run: async () => {
-      const { out } = await settle(session.run(feeds))
+    run: async (times) => {
+      for (let i = 0; i < times; i++) (await settle(session.run(feeds)))["out"]!.dispose()
       await settle(device.queue.onSubmittedWorkDone())
-      out!.dispose()
     },
     result: async () => {
       const { out } = await settle(session.run(feeds))

@@ -48,10 +48,9 @@ const finish = (gpu: Gpu): Promise<undefined> => settle(gpu.device.queue.onSubmi
 const single = (gpu: Gpu, compute: () => Tensor, operands: readonly Tensor[]): Job => {
   const compiled = gpu.compile(compute)
   return {
-    run: async () => {
-      const value = compiled()
+    run: async (times) => {
+      for (let i = 0; i < times; i++) compiled().dispose()
       await finish(gpu)
-      value.dispose()
     },
     result: async () => {
       const value = compiled()
@@ -96,10 +95,12 @@ const mlp = (gpu: Gpu, workload: Mlp, tensor: MakeTensor): Job => {
     return value
   })
   return {
-    run: async () => {
-      const loss = step()
-      await settle(loss.data())
-      loss.dispose()
+    run: async (times) => {
+      for (let i = 0; i < times; i++) {
+        const loss = step()
+        await settle(loss.data())
+        loss.dispose()
+      }
     },
     result: async () => {
       const [loss, gradient] = gradients() as [Tensor, Tensor]
@@ -148,11 +149,13 @@ const block = (gpu: Gpu, workload: Block, tensor: MakeTensor): Job => {
     return [value, ...grads]
   })
   return {
-    run: async () => {
-      const [loss, ...grads] = step() as Tensor[]
-      await settle(loss!.data())
-      await finish(gpu)
-      for (const each of [loss!, ...grads]) each.dispose()
+    run: async (times) => {
+      for (let i = 0; i < times; i++) {
+        const [loss, ...grads] = step() as Tensor[]
+        await settle(loss!.data())
+        await finish(gpu)
+        for (const each of [loss!, ...grads]) each.dispose()
+      }
     },
     result: async () => {
       const [loss, first, ...rest] = step() as Tensor[]

@@ -50,16 +50,19 @@ export const openTfjs = async (): Promise<Contender> => {
 /** Waits for all that was asked for so far. */
 const finish = async (): Promise<void> => {
   const backend = tf.backend() as WebGPUBackend
-  backend.endComputePassEncoder()
-  backend.submitQueue()
+  // Reading a loss has submitted everything before it; an empty queue cannot be submitted again.
+  const { commandEncoder } = backend as unknown as { readonly commandEncoder: GPUCommandEncoder | null }
+  if (commandEncoder !== null) {
+    backend.endComputePassEncoder()
+    backend.submitQueue()
+  }
   await settle(backend.device.queue.onSubmittedWorkDone())
 }
 
 const single = (compute: () => Value, operands: readonly Value[]): Job => ({
-  run: async () => {
-    const value = compute()
+  run: async (times) => {
+    for (let i = 0; i < times; i++) compute().dispose()
     await finish()
-    value.dispose()
   },
   result: async () => {
     const value = compute()
@@ -109,10 +112,12 @@ const mlp = (workload: Mlp): Job => {
   const optimizer = tf.train.sgd(learningRate)
   const loss = () => tf.mean(tf.square(tf.sub(tf.matMul(gelu(tf.matMul(x, weights[0])), weights[1]), y))) as tf.Scalar
   return {
-    run: async () => {
-      const value = optimizer.minimize(loss, true, [...weights])!
-      await settle(value.data())
-      value.dispose()
+    run: async (times) => {
+      for (let i = 0; i < times; i++) {
+        const value = optimizer.minimize(loss, true, [...weights])!
+        await settle(value.data())
+        value.dispose()
+      }
     },
     result: () => lossAndGradient(loss, weights),
     dispose: () => [x, y, ...weights].forEach((value) => value.dispose()),
@@ -151,12 +156,14 @@ const block = (workload: Block): Job => {
   const weights = [qkv, o, up, down]
   const loss = () => tf.mean(tf.square(forward())) as tf.Scalar
   return {
-    run: async () => {
-      const { value, grads } = tf.variableGrads(loss, weights)
-      await settle(value.data())
-      await finish()
-      value.dispose()
-      for (const gradient of Object.values(grads)) gradient.dispose()
+    run: async (times) => {
+      for (let i = 0; i < times; i++) {
+        const { value, grads } = tf.variableGrads(loss, weights)
+        await settle(value.data())
+        await finish()
+        value.dispose()
+        for (const gradient of Object.values(grads)) gradient.dispose()
+      }
     },
     result: () => lossAndGradient(loss, weights),
     dispose,
