@@ -1,7 +1,7 @@
 import type { AdapterInfo } from "../adapter/info.ts"
 import type { DeviceTraits } from "../graph/fused-op.ts"
 import { candidatesFor, choiceOf, type Ratings } from "../kernels/matmul-choice.ts"
-import { knownRatings, nominalRatings } from "../kernels/matmul-ratings.ts"
+import { knownRatings, nominalRatings, turningRate } from "../kernels/matmul-ratings.ts"
 
 /** Lanes of a subgroup where that number is fixed and subgroups are to be had, else 0. */
 export const fixedSubgroupSize = (device: GPUDevice, { subgroupMinSize, subgroupMaxSize }: AdapterInfo): number =>
@@ -18,6 +18,6 @@ export const traitsOf = (device: GPUDevice, adapter: AdapterInfo, measured?: Rat
     isSoftware: adapter.isSoftware,
     maxStorageBuffers: device.limits.maxStorageBuffersPerShaderStage,
     maxBindingSize: device.limits.maxStorageBufferBindingSize,
-    matmul: choiceOf(candidates, ratings),
+    matmul: choiceOf(candidates, ratings, turningRate(adapter, cores)),
   }
 }

@@ -3,7 +3,7 @@ import { ShapeError } from "../errors.ts"
 import { applyFusedOne } from "../graph/apply.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
-import { matmulLaunch, type Layout, type Problem } from "./matmul-kernels.ts"
+import { launchMatmul, type Layout, type Problem } from "./matmul-kernels.ts"
 
 const dimensions = (layout: Layout, a: readonly number[], b: readonly number[]) => {
   const [M, K] = layout === "tn" ? [a[2]!, a[1]!] : [a[1]!, a[2]!]
@@ -27,8 +27,7 @@ const batchedOp: FusedOp<{ readonly layout: Layout }> = {
     const { batch, M, N, K } = dimensions(layout, a!.spec.shape, b!.spec.shape)
     const [sharedA, sharedB] = [a!, b!].map((operand) => operand.spec.shape[0] === 1) as [boolean, boolean]
     const problem: Problem = { layout, epilogue: "store", M, N, K, batch: { count: batch, sharedA, sharedB } }
-    const { kernel, params, grid } = matmulLaunch(problem, emit.device)
-    emit.launch(kernel, [a!, b!, out!], params, grid)
+    launchMatmul(emit, problem, { a: a!, b: b!, out: out! })
   },
   backward: ({ inputs: [a, b], grads: [g], attributes: { layout }, needs }) => {
     // A shared operand gathers the gradient of every product.

@@ -4,7 +4,7 @@ import { applyFused } from "../graph/apply.ts"
 import type { Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
-import { matmulLaunch, type Epilogue, type Layout } from "./matmul-kernels.ts"
+import { launchMatmul, type Epilogue, type Layout } from "./matmul-kernels.ts"
 import { largest, rowForm, rowLaunch, type RowKernel } from "./rows.ts"
 import { launchSoftCap, softCapWgsl } from "./soft-cap.ts"
 
@@ -82,8 +82,7 @@ ${perItem(64, "p.items")}
 const product = (emit: Emitter, layout: Layout, epilogue: Epilogue, a: Operand, b: Operand, out: Operand): void => {
   const [M, N] = out.spec.shape as [number, number]
   const K = layout === "tn" ? a.spec.shape[0]! : a.spec.shape[1]!
-  const { kernel, params, grid } = matmulLaunch({ layout, epilogue, M, N, K }, emit.device)
-  emit.launch(kernel, [a, b, out], params, grid)
+  launchMatmul(emit, { layout, epilogue, M, N, K }, { a, b, out })
 }
 
 type Attributes = TokenLogProbOptions

@@ -33,7 +33,11 @@ const classOf = ({ layout, K }: Problem): ProblemClass => (layout === "nt" && K 
 export type Ratings = Readonly<Record<ProblemClass, Readonly<Record<string, Rating>>>>
 
 /** The candidates that a device chooses from, with their ratings. */
-export type MatmulChoice = Readonly<Record<ProblemClass, readonly (readonly [Candidate, Rating])[]>>
+export interface MatmulChoice {
+  readonly rated: Readonly<Record<ProblemClass, readonly (readonly [Candidate, Rating])[]>>
+  /** Elements per nanosecond at which B can be transposed beforehand; 0 where that is never worth a launch. */
+  readonly turning: number
+}
 
 const plain: Candidate = { id: "plain", rows: 1, columns: 64, launch: plainMatmul }
 
@@ -97,33 +101,53 @@ export const candidatesFor = ({ kind }: AdapterInfo, lanes: number): readonly Ca
 }
 
 /** Pairs candidates with what was measured of them; those without a measurement are left out, the plain one stays. */
-export const choiceOf = (candidates: readonly Candidate[], ratings: Ratings): MatmulChoice => {
+export const choiceOf = (candidates: readonly Candidate[], ratings: Ratings, turning = 0): MatmulChoice => {
   const rated = (of: ProblemClass) =>
     candidates.flatMap((candidate): readonly (readonly [Candidate, Rating])[] => {
       const rating = ratings[of][candidate.id]
       if (rating) return [[candidate, rating]]
       return candidate === plain ? [[candidate, { alone: 1e-3, together: 1e-3 }]] : []
     })
-  return { nn: rated("nn"), nt: rated("nt"), "nt far": rated("nt far"), tn: rated("tn") }
+  return { rated: { nn: rated("nn"), nt: rated("nt"), "nt far": rated("nt far"), tn: rated("tn") }, turning }
 }
 
 /** Largest number of workgroups along an axis. */
 const maxGroups = 65_535
 
+/** A candidate, and how long it will take in nanoseconds. */
+export interface Choice {
+  readonly candidate: Candidate
+  readonly time: number
+}
+
 /**
- * The kernel for a problem: the one whose time the ratings predict to be the shortest, whether workgroups fill the
+ * The candidate for a problem: the one whose time the ratings predict to be the shortest, whether workgroups fill the
  * device or one of them takes longest.
  */
-export const chooseMatmul = (problem: Problem, choice: MatmulChoice): MatmulLaunch => {
-  const { M, N, batch } = problem
-  let best = plain
-  let shortest = Number.POSITIVE_INFINITY
-  for (const [candidate, { alone, together }] of choice[classOf(problem)]) {
+export const chooseMatmul = (problem: Problem, { rated }: MatmulChoice): Choice => {
+  const { M, N, K, batch } = problem
+  const count = batch?.count ?? 1
+  let best: Choice = { candidate: plain, time: Number.POSITIVE_INFINITY }
+  for (const [candidate, { alone, together }] of rated[classOf(problem)]) {
     const [down, along] = [Math.ceil(M / candidate.rows), Math.ceil(N / candidate.columns)]
-    if (candidate !== plain && (down > maxGroups || along > maxGroups || (batch?.count ?? 1) > maxGroups)) continue
-    const tiles = down * along * (batch?.count ?? 1)
-    const time = candidate.rows * candidate.columns * Math.max(1 / alone, tiles / together)
-    if (time < shortest) [best, shortest] = [candidate, time]
+    if (candidate !== plain && Math.max(down, along, count) > maxGroups) continue
+    const flops = 2 * K * candidate.rows * candidate.columns
+    const time = flops * Math.max(1 / alone, (down * along * count) / together)
+    if (time < best.time) best = { candidate, time }
   }
-  return best.launch(problem)
+  return best
+}
+
+/** Bytes that a transposed B may take. */
+const turnedBytes = 64 * 2 ** 20
+/** Part of the time that transposing B must save to be worth a launch and its memory. */
+const worthALaunch = 0.1
+
+/** Whether to transpose B of an `nt` product first. Where B's rows lie far apart, large products gain from it. */
+export const turnsFirst = (problem: Problem, choice: MatmulChoice): boolean => {
+  const { layout, N, K, batch } = problem
+  if (layout !== "nt" || batch || choice.turning === 0 || N % 4 !== 0 || K % 4 !== 0 || N * K * 4 > turnedBytes)
+    return false
+  const turned = chooseMatmul({ ...problem, layout: "nn" }, choice).time + (N * K) / choice.turning
+  return turned < (1 - worthALaunch) * chooseMatmul(problem, choice).time
 }

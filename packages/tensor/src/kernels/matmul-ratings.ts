@@ -42,6 +42,9 @@ export const knownRatings = (
   return candidates.every(({ id }) => ratings.nn[id]) ? ratings : undefined
 }
 
+/** Elements per nanosecond at which one core transposes a matrix on lavapipe; elsewhere it is not worth a launch. */
+export const turningRate = ({ kind }: AdapterInfo, cores: number): number => (kind === "lavapipe" ? 0.5 * cores : 0)
+
 /** For a device on which nothing may be measured: a tile is as good as the multiplications that it makes of one load. */
 export const nominalRatings = (candidates: readonly Candidate[]): Ratings => {
   const ratings = Object.fromEntries(

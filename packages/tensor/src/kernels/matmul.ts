@@ -3,7 +3,7 @@ import { ShapeError } from "../errors.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
 import { applyFused, applyFusedOne } from "../graph/apply.ts"
 import type { Tensor } from "../graph/tensor.ts"
-import { matmulLaunch, type Epilogue, type Layout } from "./matmul-kernels.ts"
+import { launchMatmul, type Epilogue, type Layout } from "./matmul-kernels.ts"
 
 export interface MatmulOptions {
   /** Read the left operand transposed: it is [K, M]. */
@@ -42,8 +42,7 @@ export const matmulOp: FusedOp<Attributes> = {
   lower: (emit, inputs, [out], { layout, epilogue }) => {
     const [a, b, residual] = inputs
     const problem = { layout, epilogue, ...dimensions(layout, a!.spec.shape, b!.spec.shape) }
-    const { kernel, params, grid } = matmulLaunch(problem, emit.device)
-    emit.launch(kernel, epilogue === "residual" ? [a!, b!, residual!, out!] : [a!, b!, out!], params, grid)
+    launchMatmul(emit, problem, { a: a!, b: b!, residual: epilogue === "residual" ? residual : undefined, out: out! })
   },
   accumulating: ({ layout, epilogue }) => (epilogue === "store" ? { layout, epilogue: "accumulate" } : undefined),
   backward: ({ inputs: [a, b], grads: [g], attributes: { layout, epilogue }, needs }) => {

@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest"
 import { linear, matmul, ShapeError, type Tensor } from "../../src/index.ts"
 import { applyFusedOne } from "../../src/graph/apply.ts"
-import type { FusedOp } from "../../src/graph/fused-op.ts"
+import type { Emitter, FusedOp } from "../../src/graph/fused-op.ts"
+import { turnsFirst } from "../../src/kernels/matmul-choice.ts"
 import {
+  launchMatmul,
   plainMatmul,
   subgroupMatmul,
   tiledMatmul,
@@ -119,13 +121,43 @@ describe("matmul", () => {
     for (const layout of layouts) {
       const problem: Problem = { layout, epilogue: "store", M: 36, N: 68, K: 34 }
       const { a, b } = operands(layout, problem)
-      const results = gpu.traits.matmul[layout].map(([candidate]) => {
+      const results = gpu.traits.matmul.rated[layout].map(([candidate]) => {
         const inputs = [gpu.tensor(a.data, a.shape), gpu.tensor(b.data, b.shape)]
         return { id: candidate.id, result: applyFusedOne(chosenMatmul, inputs, { problem, choose: candidate.launch }) }
       })
       const [first, ...rest] = await gpu.readAll(results.map(({ result }) => result))
       rest.forEach((values, i) => expectSameBits(values, first!, `${layout}: ${results[i + 1]!.id}`))
     }
+  })
+
+  test("a product that is worth transposing B first has the same bits", async () => {
+    const [M, N, K] = [36, 68, 1024]
+    const [x, w, r] = [randomArray(M * K, 1), randomArray(N * K, 2), randomArray(M * N, 3)]
+    const problem: Problem = { layout: "nt", epilogue: "residual", M, N, K }
+    const eager: FusedOp<number> = {
+      name: "matmul on a device that transposes at a speed",
+      infer: () => [{ shape: [M, N], dtype: "f32" }],
+      lower: (emit, [a, b, residual], [out], turning) => {
+        const launched: string[] = []
+        const matmul = { ...emit.device.matmul, turning }
+        const spy: Emitter = {
+          ...emit,
+          scratch: (spec) => emit.scratch(spec),
+          device: { ...emit.device, matmul },
+          launch: (kernel, ...rest) => {
+            launched.push(kernel.name)
+            emit.launch(kernel, ...rest)
+          },
+        }
+        launchMatmul(spy, problem, { a: a!, b: b!, residual, out: out! })
+        expect(launched).toHaveLength(turnsFirst(problem, matmul) ? 2 : 1)
+        expect(turnsFirst({ ...problem, layout: "tn" }, matmul)).toBe(false)
+      },
+    }
+    const run = (turning: number) =>
+      applyFusedOne(eager, [gpu.tensor(x, [M, K]), gpu.tensor(w, [N, K]), gpu.tensor(r, [M, N])], turning)
+    const [first, second] = await gpu.readAll([run(0), run(1e9)])
+    expectSameBits(second!, first!)
   })
 
   test("products of a batch have the bits of each alone, with operands that all of them share", async () => {
