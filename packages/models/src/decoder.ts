@@ -3,6 +3,7 @@ import {
   checkpoint,
   embedding,
   glu,
+  gluLinear,
   layerNorm,
   linear,
   qkNorm,
@@ -13,6 +14,7 @@ import {
   softCap,
   splitHeads,
   tokenLogProbs,
+  type Activation,
   type Gpu,
   type LogProbOptions,
   type Tensor,
@@ -124,18 +126,23 @@ export const createDecoder = (
       if (adapter === undefined || modules.length === 0) return linear(x, weight, options)
       return adaptedLinear(x, weight, options, modules, adapter.options, parameters, dropoutKeys)
     }
+    /** glu of a projection, in the projection's kernel where nothing is added to it. */
+    const gate = (name: string, x: Tensor, hasBias: boolean, activation: Activation): Tensor =>
+      hasBias || activeModules(adapter, name, parameters).length > 0
+        ? glu(project(name, x, hasBias), activation)
+        : gluLinear(x, get(parameters, `${name}.weight`), activation)
     /** x + the projection of what a part of a layer made of it, in some families through a norm of its own. */
     const join = (x: Tensor, part: Tensor, projection: string, hasBias: boolean, postNorm: string): Tensor =>
       config.postNorms
         ? x.add(norm(postNorm, project(projection, part, hasBias)))
         : project(projection, part, hasBias, x)
-    return { norm, project, join }
+    return { norm, project, gate, join }
   }
 
   const hidden: Decoder["hidden"] = (parameters, { tokens, positions, spans }, pass = {}) => {
     const { cache, gradientCheckpointing = false, dropoutKey } = pass
     const dropoutKeys = adapter && dropoutKey && dropoutKeysOf(adapter, dropoutKey)
-    const { norm, project, join } = modulesOf(parameters, dropoutKeys)
+    const { norm, project, gate, join } = modulesOf(parameters, dropoutKeys)
 
     const layer = (input: Tensor, i: number): Tensor => {
       const { rope: angles, window, attentionScale: scale } = config.layers[i]!
@@ -155,7 +162,7 @@ export const createDecoder = (
       const { activation, gated, bias: mlpBias } = config.feedForward
       const normed = norm(`${at}.pre_feedforward_layernorm`, x)
       const active = gated
-        ? glu(project(`${at}.mlp.gate_up_proj`, normed, mlpBias), activation)
+        ? gate(`${at}.mlp.gate_up_proj`, normed, mlpBias, activation)
         : project(`${at}.mlp.up_proj`, normed, mlpBias)[activation]()
       return join(x, active, `${at}.mlp.down_proj`, mlpBias, `${at}.post_feedforward_layernorm`)
     }

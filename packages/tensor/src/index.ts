@@ -42,6 +42,7 @@ export {
 export { sample, type SampleOptions } from "./kernels/sample.ts"
 export { softCap } from "./kernels/soft-cap.ts"
 export { glu, swiglu, type Activation } from "./kernels/glu.ts"
+export { gluLinear } from "./kernels/matmul-glu.ts"
 export { adam, Adam, adamw, AdamW, type AdamWOptions } from "./optim/adamw.ts"
 export { clipGradNorm, type Clipped } from "./optim/clip.ts"
 export { lion, Lion, type LionOptions } from "./optim/lion.ts"

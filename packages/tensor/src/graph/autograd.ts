@@ -1,7 +1,9 @@
 import { computeType, showShape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import { backward } from "./backward.ts"
-import { specOf, type Node } from "./node.ts"
+import { applyFusedOne } from "./apply.ts"
+import type { FusedOp } from "./fused-op.ts"
+import { nextNodeId, specOf, type Node } from "./node.ts"
 import type { Tensor } from "./tensor.ts"
 
 export interface ValueAndGrad {
@@ -39,20 +41,63 @@ export const pullBack = (value: Tensor, seed: Tensor, params: readonly Tensor[])
   const seeds: Tensor[] = []
   seeds[value.value.output] = seed
   grads.set(value.value.node, seeds)
+  const sum = new GradientSum()
 
   for (const node of [...order].reverse()) {
     const outputs = grads.get(node)
     const needs = node.inputs.map((input) => order.has(input.node) && computeType(specOf(input).dtype) === "f32")
     if (!outputs || !needs.includes(true)) continue
-    backward((source) => value.beside(source), node, outputs, needs).forEach((gradient, i) => {
+    const start = nextNodeId()
+    const made = backward((source) => value.beside(source), node, outputs, needs)
+    sum.made(made, start)
+    made.forEach((gradient, i) => {
       if (!gradient || !needs[i]) return
       const { node: source, output } = node.inputs[i]!
       const sums = grads.get(source) ?? []
-      sums[output] = sums[output] ? sums[output].add(gradient) : gradient
+      sums[output] = sums[output] ? sum.of(sums[output], gradient) : gradient
       grads.set(source, sums)
     })
   }
   return params.map(({ value: { node, output } }) => grads.get(node)?.[output])
+}
+
+/**
+ * Adds up gradients. A hand-written kernel that adds another tensor to its result takes the other gradient along, if
+ * nothing reads its result alone.
+ */
+class GradientSum {
+  /** Nodes whose result is a gradient and nothing else yet. */
+  readonly #own = new Set<Node>()
+
+  of(a: Tensor, b: Tensor): Tensor {
+    return this.#join(a, b) ?? this.#join(b, a) ?? a.add(b)
+  }
+
+  /** Takes note of the gradients that one step has made, with nodes from `start` on. */
+  made(gradients: readonly (Tensor | undefined)[], start: number): void {
+    const readers = new Map<Node, number>()
+    const stack = gradients.flatMap((gradient) => (gradient ? [gradient.value.node] : []))
+    while (stack.length > 0) {
+      const node = stack.pop()!
+      if (node.id < start) continue
+      const known = readers.get(node) ?? 0
+      readers.set(node, known + 1)
+      if (known === 0) for (const input of node.inputs) stack.push(input.node)
+    }
+    for (const [node, count] of readers) if (count === 1) this.#own.add(node)
+  }
+
+  #join(sum: Tensor, own: Tensor): Tensor | undefined {
+    const { op, inputs, specs } = own.value.node
+    if (op.kind !== "fused" || specs.length > 1 || sum.dtype !== "f32" || !this.#own.has(own.value.node))
+      return undefined
+    const fused = op.op as unknown as FusedOp<unknown>
+    const attributes = fused.adding?.(op.attributes)
+    if (attributes === undefined) return undefined
+    const joined = applyFusedOne(fused, [...inputs.map((input) => own.beside(input)), sum], attributes)
+    this.#own.add(joined.value.node)
+    return joined
+  }
 }
 
 /** Nodes on a path from `wanted` to `root`, in order of creation: inputs before users. */

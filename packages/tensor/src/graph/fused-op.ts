@@ -50,6 +50,11 @@ export interface FusedOp<Attributes> {
   readonly inPlace?: (attributes: Attributes) => Readonly<Record<number, number>>
   /** Gradient of each input, `undefined` where there is none. `grads[i]` is undefined if output i was not used. */
   readonly backward?: (context: BackwardContext<Attributes>) => readonly (Tensor | undefined)[]
+  /**
+   * The same operation giving the sum of its only output and one more input, the last, of the same shape; or `undefined` if
+   * it cannot. Gradients that meet are added this way, without a launch.
+   */
+  readonly adding?: (attributes: Attributes) => Attributes | undefined
   /** The same operation adding its only output to a target (its last input then), or `undefined` if it cannot. */
   readonly accumulating?: (attributes: Attributes) => Attributes | undefined
 }

@@ -26,14 +26,15 @@ const forward: RowKernel = {
   ${once("mean[row] = center; inverse[row] = scale;")}`,
 }
 
-const backward: RowKernel = {
-  name: "layerNorm gradient",
+const backward = (adding: boolean): RowKernel => ({
+  name: `layerNorm gradient${adding ? ", added" : ""}`,
   buffers: [
     reads("x", "T"),
     reads("weight", "T"),
     reads("mean"),
     reads("inverse"),
     reads("grad", "T"),
+    ...(adding ? [reads("other", "T")] : []),
     writes("out", "T"),
   ],
   body: ({ fold, each }) => `
@@ -48,9 +49,9 @@ const backward: RowKernel = {
   let shift = shifts / f32(p.width); let pull = pulls / f32(p.width);
   ${each(
     ["center", "scale", "shift", "pull"],
-    "out[at] = scale * (grad[at] * weight[k] - shift - (x[at] - center) * scale * pull);",
+    `out[at] = ${adding ? "other[at] + " : ""}scale * (grad[at] * weight[k] - shift - (x[at] - center) * scale * pull);`,
   )}`,
-}
+})
 
 const normOp: FusedOp<{ readonly eps: number }> = {
   name: "layerNorm",
@@ -72,7 +73,7 @@ const normOp: FusedOp<{ readonly eps: number }> = {
   backward: ({ inputs: [x, weight], outputs: [, mean, inverse], grads: [g] }) => {
     const column = (perRow: Tensor) => perRow.reshape([x!.shape[0]!, 1])
     return [
-      applyFusedOne(gradientOp, [x!, weight!, mean!, inverse!, g!], undefined),
+      applyFusedOne(gradientOp, [x!, weight!, mean!, inverse!, g!], { adding: false }),
       g!
         .mul(x!.sub(column(mean!)))
         .mul(column(inverse!))
@@ -82,12 +83,13 @@ const normOp: FusedOp<{ readonly eps: number }> = {
   },
 }
 
-const gradientOp: FusedOp<undefined> = {
+const gradientOp: FusedOp<{ readonly adding: boolean }> = {
   name: "layerNorm gradient",
   infer: ([x]) => [x!],
-  lower: (emit, inputs, [out]) => {
+  adding: ({ adding }) => (adding ? undefined : { adding: true }),
+  lower: (emit, inputs, [out], { adding }) => {
     const [rows, width] = inputs[0]!.spec.shape as [number, number]
-    const { kernel, grid } = rowLaunch(backward, rows, rowForm(rows, width, emit.device))
+    const { kernel, grid } = rowLaunch(backward(adding), rows, rowForm(rows, width, emit.device))
     emit.launch(kernel, [...inputs, out!], [rows, width], grid)
   },
 }

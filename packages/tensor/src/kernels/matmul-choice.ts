@@ -11,6 +11,8 @@ export interface Candidate {
   /** Outputs of one workgroup. */
   readonly rows: number
   readonly columns: number
+  /** It can gate one half of its columns by the other. */
+  readonly gates: boolean
   readonly launch: (problem: Problem) => MatmulLaunch
 }
 
@@ -39,12 +41,13 @@ export interface MatmulChoice {
   readonly turning: number
 }
 
-const plain: Candidate = { id: "plain", rows: 1, columns: 64, launch: plainMatmul }
+const plain: Candidate = { id: "plain", rows: 1, columns: 64, gates: true, launch: plainMatmul }
 
 const bySubgroup = (lanes: number, tile: SubgroupTile): Candidate => ({
   id: `subgroup of ${lanes}: ${tile.rows}×${4 * tile.quads * lanes} by ${tile.depth}, ${tile.accumulators}`,
   rows: tile.rows,
   columns: 4 * tile.quads * lanes,
+  gates: tile.quads % 2 === 0,
   launch: (problem) => subgroupMatmul(problem, lanes, tile),
 })
 
@@ -52,6 +55,7 @@ const byTiles = (tile: WorkgroupTile): Candidate => ({
   id: `tiles of ${tile.rows}×${tile.columns}, ${tile.perRow}×${4 * tile.perColumn} each`,
   rows: tile.rows,
   columns: tile.columns,
+  gates: tile.perColumn === 2,
   launch: (problem) => tiledMatmul(problem, tile),
 })
 
@@ -125,11 +129,12 @@ export interface Choice {
  * device or one of them takes longest.
  */
 export const chooseMatmul = (problem: Problem, { rated }: MatmulChoice): Choice => {
-  const { M, N, K, batch } = problem
+  const { M, N, K, batch, gate } = problem
   const count = batch?.count ?? 1
   let best: Choice = { candidate: plain, time: Number.POSITIVE_INFINITY }
   for (const [candidate, { alone, together }] of rated[classOf(problem)]) {
     const [down, along] = [Math.ceil(M / candidate.rows), Math.ceil(N / candidate.columns)]
+    if (gate && !candidate.gates) continue
     if (candidate !== plain && Math.max(down, along, count) > maxGroups) continue
     const flops = 2 * K * candidate.rows * candidate.columns
     const time = flops * Math.max(1 / alone, (down * along * count) / together)

@@ -14,6 +14,8 @@ export interface MatmulOperands {
   /** For the epilogue of that name. */
   readonly residual?: Operand | undefined
   readonly out: Operand
+  /** For problems with a gate. */
+  readonly gated?: Operand | undefined
 }
 
 /**
@@ -21,14 +23,14 @@ export interface MatmulOperands {
  * one accumulator to which `fma(a, b, acc)` is applied for ascending k: all kernels give the same bits at any shape, only
  * speed depends on the choice.
  */
-export const launchMatmul = (emit: Emitter, problem: Problem, { a, b, residual, out }: MatmulOperands): void => {
+export const launchMatmul = (emit: Emitter, problem: Problem, { a, b, residual, out, gated }: MatmulOperands): void => {
   const choice = emit.device.matmul
   if (turnsFirst(problem, choice)) {
     const turned = transposed(emit, b, problem.N, problem.K)
-    return launchMatmul(emit, { ...problem, layout: "nn" }, { a, b: turned, residual, out })
+    return launchMatmul(emit, { ...problem, layout: "nn" }, { a, b: turned, residual, out, gated })
   }
   const { kernel, params, grid } = chooseMatmul(problem, choice).candidate.launch(problem)
-  emit.launch(kernel, [a, b, ...(residual ? [residual] : []), out], params, grid)
+  emit.launch(kernel, [a, b, ...(residual ? [residual] : []), out, ...(gated ? [gated] : [])], params, grid)
 }
 
 /** Each invocation turns a block of 4 × 4. */

@@ -1,5 +1,16 @@
 import { gridFor, perItem, type Kernel } from "../program/kernel.ts"
-import { finish, operands, sizes, sizesOf, start, type MatmulLaunch, type Problem } from "./matmul-problem.ts"
+import { activationWgsl, type Activation } from "./glu.ts"
+import {
+  endOf,
+  finish,
+  operands,
+  sizes,
+  sizesOf,
+  start,
+  type Epilogue,
+  type MatmulLaunch,
+  type Problem,
+} from "./matmul-problem.ts"
 
 /** Row and column strides of A(m,k) and B(k,n), in elements. */
 export const strides = ({ layout, M, N, K }: Problem): readonly number[] => {
@@ -11,19 +22,35 @@ export const strideFields = { am: "u32", ak: "u32", bk: "u32", bn: "u32" } as co
 
 /** One invocation per output: any shape, any device. What the other kernels are held to. */
 export const plainMatmul = (problem: Problem): MatmulLaunch => {
-  const { epilogue, M, N, batch } = problem
-  const items = (batch?.count ?? 1) * M * N
+  const { gate, M, N, batch } = problem
+  const items = (batch?.count ?? 1) * M * (gate ? N / 2 : N)
   const kernel: Kernel = {
-    name: `matmul ${epilogue}: plain`,
+    name: `matmul ${endOf(problem)}: plain`,
     params: { ...sizes, ...strideFields, items: "u32" },
-    buffers: operands(epilogue, { a: "f32", b: "f32", out: "f32" }),
-    body: () => `${perItem(64, "p.items")}
+    buffers: operands(problem, { a: "f32", b: "f32", out: "f32" }),
+    body: () => (gate ? gatedBody(gate) : body(problem.epilogue)),
+  }
+  return { kernel, params: [...sizesOf(problem), ...strides(problem), items], grid: gridFor(items, 64) }
+}
+
+const body = (epilogue: Epilogue): string => `${perItem(64, "p.items")}
   let n = i % p.N; let m = (i / p.N) % p.M; let product = i / (p.N * p.M);
   let atA = product * p.aStep + m * p.am; let atB = product * p.bStep + n * p.bn;
   var acc = ${start(epilogue, "i", "0.0")};
   for (var k = 0u; k < p.K; k++) { acc = fma(a[atA + k * p.ak], b[atB + k * p.bk], acc); }
   ${finish(epilogue, "i", "acc")}
-}`,
+}`
+
+const gatedBody = (gate: Activation): string => `${activationWgsl(gate, "f32")}
+${perItem(64, "p.items")}
+  let half = p.N / 2u;
+  let n = i % half; let m = i / half;
+  let other = half * p.bn;
+  var first = 0.0; var second = 0.0;
+  for (var k = 0u; k < p.K; k++) {
+    let left = a[m * p.am + k * p.ak]; let at = n * p.bn + k * p.bk;
+    first = fma(left, b[at], first); second = fma(left, b[at + other], second);
   }
-  return { kernel, params: [...sizesOf(problem), ...strides(problem), items], grid: gridFor(items, 64) }
-}
+  out[m * p.N + n] = first; out[m * p.N + half + n] = second;
+  gated[i] = act(first) * second;
+}`

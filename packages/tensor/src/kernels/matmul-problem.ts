@@ -1,3 +1,4 @@
+import type { Activation } from "./glu.ts"
 import { reads, writes, type BufferSpec, type Grid, type Kernel } from "../program/kernel.ts"
 
 /** nn: A[M,K] · B[K,N]    nt: A[M,K] · B[N,K]ᵀ    tn: A[K,M]ᵀ · B[K,N] */
@@ -22,6 +23,11 @@ export interface Problem {
   readonly N: number
   readonly K: number
   readonly batch?: Batch
+  /**
+   * The first half of the columns are gates: besides the product [M, N], activation(gate) · other half is stored, [M, N/2].
+   * Needs the epilogue `store`, N a multiple of 8 and no batch.
+   */
+  readonly gate?: Activation
 }
 
 export interface MatmulLaunch {
@@ -46,12 +52,19 @@ export const gridOf = ({ M, N, batch }: Problem, rows: number, columns: number):
   [Math.ceil(N / columns), Math.ceil(M / rows), batch?.count ?? 1].map((count) => Math.max(1, count)) as unknown as Grid
 
 /** Buffers in binding order, with the element types that a kernel reads them as. */
-export const operands = (epilogue: Epilogue, types: { a: string; b: string; out: string }): readonly BufferSpec[] => [
+export const operands = (
+  { epilogue, gate }: Problem,
+  types: { readonly a: string; readonly b: string; readonly out: string },
+): readonly BufferSpec[] => [
   reads("a", types.a),
   reads("b", types.b),
   ...(epilogue === "residual" ? [reads("residual", types.out)] : []),
   writes("out", types.out),
+  ...(gate ? [writes("gated", types.out)] : []),
 ]
+
+/** What a problem does with its accumulators, for the names of kernels. */
+export const endOf = ({ epilogue, gate }: Problem): string => (gate ? `gated by ${gate}` : epilogue)
 
 /** What the accumulator of `out[index]` starts from. */
 export const start = (epilogue: Epilogue, index: string, zero: string): string =>

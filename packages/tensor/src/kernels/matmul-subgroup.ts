@@ -1,5 +1,7 @@
 import type { Kernel } from "../program/kernel.ts"
+import { activationWgsl } from "./glu.ts"
 import {
+  endOf,
   finish,
   gridOf,
   operands,
@@ -8,7 +10,6 @@ import {
   sizesOf,
   start,
   type Epilogue,
-  type Layout,
   type MatmulLaunch,
   type Problem,
 } from "./matmul-problem.ts"
@@ -52,23 +53,36 @@ const accessOf = ({ layout, M, N, K }: Problem, tile: SubgroupTile): Access => {
  * dozens of multiplications, and workgroup memory several times as much.
  */
 export const subgroupMatmul = (problem: Problem, lanes: number, tile: SubgroupTile): MatmulLaunch => {
-  const { layout, epilogue } = problem
+  const { layout, gate } = problem
   const { rows, quads, accumulators } = tile
+  if (gate && quads % 2 === 1) throw new Error("a subgroup that gates needs pairs of columns")
   const access = accessOf(problem, tile)
   const { depth, a, b, out, tail } = access
   const kernel: Kernel = {
-    name: `matmul ${layout} ${epilogue}: subgroup of ${lanes}, ${rows}×${4 * quads * lanes} by ${depth} in ${accumulators}, loads ${a} ${b} ${out}${tail ? ", tail" : ""}`,
+    name: `matmul ${layout} ${endOf(problem)}: subgroup of ${lanes}, ${rows}×${4 * quads * lanes} by ${depth} in ${accumulators}, loads ${a} ${b} ${out}${tail ? ", tail" : ""}`,
     params: sizes,
-    buffers: operands(epilogue, { a: vectorType(a), b: vectorType(b), out: vectorType(out) }),
+    buffers: operands(problem, { a: vectorType(a), b: vectorType(b), out: vectorType(out) }),
     subgroups: true,
-    body: () => body(layout, epilogue, lanes, tile, access),
+    body: () => body(problem, lanes, tile, access),
   }
   return { kernel, params: sizesOf(problem), grid: gridOf(problem, rows, 4 * quads * lanes) }
 }
 
 const lines = (parts: readonly string[]): string => parts.join("\n    ")
 
-const body = (layout: Layout, epilogue: Epilogue, lanes: number, tile: SubgroupTile, access: Access): string => {
+/**
+ * The columns of the lane's vector q: `column` in units of four, their `limit`, and where they are loaded from. With a
+ * gate, vectors come in pairs: a gate, and what it lets through, half a row further.
+ */
+const columnsOf = (q: number, quads: number, lanes: number, gated: boolean): string => {
+  if (!gated)
+    return `let column${q} = (group.x * ${quads}u + ${q}u) * ${lanes}u + lane; let x${q} = min(column${q}, quads - 1u);`
+  const gate = `(group.x * ${quads / 2}u + ${q >> 1}u) * ${lanes}u + lane`
+  const half = q % 2 === 0 ? "" : " + quads / 2u"
+  return `let column${q} = ${gate}${half}; let x${q} = min(${gate}, quads / 2u - 1u)${half};`
+}
+
+const body = ({ layout, epilogue, gate }: Problem, lanes: number, tile: SubgroupTile, access: Access): string => {
   const { rows, quads } = tile
   const { depth, out } = access
   const inMemory = tile.accumulators === "memory"
@@ -85,14 +99,20 @@ const body = (layout: Layout, epilogue: Epilogue, lanes: number, tile: SubgroupT
   const a = loadsOfA(layout, lanes, rows, access)
   const b = loadsOfB(layout, quads, access)
   const registers = () => lines(range(rows).map((row) => eachQuad((q) => `var ${acc(row, q)} = vec4f();`)))
-  return `
+  const store = (row: number | "row", place: string): string =>
+    gate
+      ? range(quads / 2)
+          .map((pair) => writePair(acc(row, 2 * pair), acc(row, 2 * pair + 1), place, 2 * pair))
+          .join(" ")
+      : eachQuad((q) => writeOut(epilogue, acc(row, q), place, q, out))
+  return `${gate ? activationWgsl(gate, "vec4f") : ""}
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   let quads = (p.N + 3u) / 4u;
   let steps = (p.K + ${depth - 1}u) / ${depth}u;
   let y = group.y * ${rows}u;
   let firstOut = group.z * p.M * p.N / ${out}u;
-  ${eachQuad((q) => `let column${q} = (group.x * ${quads}u + ${q}u) * ${lanes}u + lane; let x${q} = min(column${q}, quads - 1u);`)}
+  ${eachQuad((q) => columnsOf(q, quads, lanes, gate !== undefined))}
   ${lines([...a.before, ...b.before])}
   let aAdvance = ${a.advance}; let bAdvance = ${b.advance};
   var aAt = 0u; var bAt = 0u;
@@ -103,7 +123,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     ${lines(a.groups.map(({ load, arrivals }) => lines([...load, ...arrivals.map((each) => multiply(each, quads, depth, acc))])))}
     aAt += aAdvance; bAt += bAdvance;
   }
-  ${eachRow((row, place) => eachQuad((q) => writeOut(epilogue, acc(row, q), place, q, out)))}
+  ${eachRow(store)}
 }`
 }
 
@@ -139,3 +159,9 @@ const readOut = (acc: string, place: string, q: number, width: number): string =
 
 const writeOut = (epilogue: Epilogue, acc: string, place: string, q: number, width: number): string =>
   eachColumn(place, q, width, (index, part) => finish(epilogue, index, `${acc}${part}`))
+
+/** Stores a gate, what it lets through, and their product. */
+const writePair = (gate: string, value: string, place: string, q: number): string => `if (column${q} < quads / 2u) {
+    out[${place} * quads + column${q}] = ${gate}; out[${place} * quads + column${q + 1}] = ${value};
+    gated[${place} * (quads / 2u) + column${q}] = act(${gate}) * ${value};
+  }`

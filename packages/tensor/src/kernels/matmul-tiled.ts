@@ -1,5 +1,7 @@
 import { placement, type Kernel } from "../program/kernel.ts"
+import { activationWgsl } from "./glu.ts"
 import {
+  endOf,
   finish,
   gridOf,
   operands,
@@ -7,8 +9,6 @@ import {
   sizes,
   sizesOf,
   start,
-  type Epilogue,
-  type Layout,
   type MatmulLaunch,
   type Problem,
 } from "./matmul-problem.ts"
@@ -36,8 +36,8 @@ interface Operand {
   readonly width: 4 | 1
   /** Elements of the tile across k. */
   readonly extent: number
-  /** First element of the tile, and the number of them that the operand has. */
-  readonly first: "y0" | "x0"
+  /** WGSL: which element of the operand the tile's element `i` is, and the number of them that the operand has. */
+  readonly element: (i: string) => string
   readonly limit: "p.M" | "p.N"
 }
 
@@ -46,7 +46,8 @@ interface Operand {
  * form for GPUs. In memory both tiles lie as vectors of four elements across k, one row per step.
  */
 export const tiledMatmul = (problem: Problem, tile: WorkgroupTile): MatmulLaunch => {
-  const { layout, epilogue, M, N, K } = problem
+  const { layout, gate, M, N, K } = problem
+  if (gate && tile.perColumn !== 2) throw new Error("a tile that gates needs two vectors of columns per invocation")
   const width = (length: number): 4 | 1 => (length % 4 === 0 ? 4 : 1)
   const aAlongK = layout !== "tn"
   const bAlongK = layout === "nt"
@@ -55,7 +56,7 @@ export const tiledMatmul = (problem: Problem, tile: WorkgroupTile): MatmulLaunch
     alongK: aAlongK,
     width: width(aAlongK ? K : M),
     extent: tile.rows,
-    first: "y0",
+    element: (i) => `y0 + ${i}`,
     limit: "p.M",
   }
   const b: Operand = {
@@ -63,16 +64,18 @@ export const tiledMatmul = (problem: Problem, tile: WorkgroupTile): MatmulLaunch
     alongK: bAlongK,
     width: width(bAlongK ? K : N),
     extent: tile.columns,
-    first: "x0",
+    // With a gate, the second half of the tile lies half a row further.
+    element: (i) =>
+      gate ? `select(p.N / 2u - ${tile.columns / 2}u, 0u, ${i} < ${tile.columns / 2}u) + x0 + ${i}` : `x0 + ${i}`,
     limit: "p.N",
   }
   const out = width(N)
   const type = (components_: 4 | 1) => (components_ === 4 ? "vec4f" : "f32")
   const kernel: Kernel = {
-    name: `matmul ${layout} ${epilogue}: tiles of ${tile.rows}×${tile.columns}, ${tile.perRow}×${4 * tile.perColumn} each, loads ${a.width} ${b.width} ${out}`,
+    name: `matmul ${layout} ${endOf(problem)}: tiles of ${tile.rows}×${tile.columns}, ${tile.perRow}×${4 * tile.perColumn} each, loads ${a.width} ${b.width} ${out}`,
     params: sizes,
-    buffers: operands(epilogue, { a: type(a.width), b: type(b.width), out: type(out) }),
-    body: () => body(layout, epilogue, tile, a, b, out),
+    buffers: operands(problem, { a: type(a.width), b: type(b.width), out: type(out) }),
+    body: () => body(problem, tile, a, b, out),
   }
   const grid = gridOf(problem, tile.rows, tile.columns)
   return { kernel, params: sizesOf(problem), grid }
@@ -80,7 +83,7 @@ export const tiledMatmul = (problem: Problem, tile: WorkgroupTile): MatmulLaunch
 
 const lines = (parts: readonly string[]): string => parts.join("\n    ")
 
-const body = (_: Layout, epilogue: Epilogue, tile: WorkgroupTile, a: Operand, b: Operand, out: 4 | 1): string => {
+const body = ({ epilogue, gate }: Problem, tile: WorkgroupTile, a: Operand, b: Operand, out: 4 | 1): string => {
   const { rows, columns, perRow, perColumn } = tile
   const across = columns / (4 * perColumn)
   const threads = (rows / perRow) * across
@@ -100,13 +103,23 @@ const body = (_: Layout, epilogue: Epilogue, tile: WorkgroupTile, a: Operand, b:
         ),
       ),
     )
-  return `
+  const storePairs = () =>
+    lines(
+      range(perRow).map(
+        (r) => `if (m${r} < p.M && x0 / 4u + x < p.N / 8u) {
+    let pair = m${r} * (p.N / 4u) + x0 / 4u + x;
+    out[pair] = ${acc(r, 0)}; out[pair + p.N / 8u] = ${acc(r, 1)};
+    gated[m${r} * (p.N / 8u) + x0 / 4u + x] = act(${acc(r, 0)}) * ${acc(r, 1)};
+  }`,
+      ),
+    )
+  return `${gate ? activationWgsl(gate, "vec4f") : ""}
 var<workgroup> aTile: array<vec4f, ${(depth * rows) / 4}>;
 var<workgroup> bTile: array<vec4f, ${(depth * columns) / 4}>;
 @compute @workgroup_size(${threads})
 fn main(${placement}) {
   let lane = local.x;
-  let y0 = group.y * ${rows}u; let x0 = group.x * ${columns}u;
+  let y0 = group.y * ${rows}u; let x0 = group.x * ${gate ? columns / 2 : columns}u;
   let y = lane / ${across}u; let x = lane % ${across}u;
   let firstOut = group.z * p.M * p.N / ${out}u;
   ${range(perRow)
@@ -137,7 +150,7 @@ fn main(${placement}) {
     }
     workgroupBarrier();
   }
-  ${eachOutput((value, index) => finish(epilogue, index, value))}
+  ${gate ? storePairs() : eachOutput((value, index) => finish(epilogue, index, value))}
 }`
 }
 
@@ -145,7 +158,7 @@ fn main(${placement}) {
  * Copies one operand's tile into workgroup memory. Steps beyond K hold −0 in A, so that what they add to an accumulator
  * changes nothing.
  */
-const stage = ({ name, alongK, width, extent, first, limit }: Operand, threads: number): string => {
+const stage = ({ name, alongK, width, extent, element, limit }: Operand, threads: number): string => {
   const step = `group.z * p.${name}Step`
   const nothing = `vec4f(${name === "a" ? "-0.0" : "0.0"})`
   const quads = extent / 4
@@ -159,13 +172,13 @@ const stage = ({ name, alongK, width, extent, first, limit }: Operand, threads: 
             .map((e) => `${name}[${row} + min(other + ${e}u, ${limit} - 1u)]`)
             .join(", ")})`
     return `for (var i = lane; i < ${depth * quads}u; i += ${threads}u) {
-      let k = i / ${quads}u; let other = ${first} + i % ${quads}u * 4u;
+      let k = i / ${quads}u; let other = ${element(`i % ${quads}u * 4u`)};
       ${name}Tile[i] = select(${nothing}, ${value}, k0 + k < p.K);
     }`
   }
   // Rows run along k: blocks of 4 × 4 are transposed in registers. Four invocations read one row's 64 bytes.
   const perBlock = depth / 4
-  const row = (r: number) => `${step} + min(${first} + quad * 4u + ${r}u, ${limit} - 1u) * p.K`
+  const row = (r: number) => `${step} + min(other + ${r}u, ${limit} - 1u) * p.K`
   const load = (r: number) =>
     width === 4
       ? `let r${r} = ${name}[(${row(r)} + min(k, p.K - 4u)) / 4u];`
@@ -173,7 +186,7 @@ const stage = ({ name, alongK, width, extent, first, limit }: Operand, threads: 
           .map((e) => `${name}[${row(r)} + min(k + ${e}u, p.K - 1u)]`)
           .join(", ")});`
   return `for (var i = lane; i < ${quads * perBlock}u; i += ${threads}u) {
-      let quad = i / ${perBlock}u; let step = i % ${perBlock}u * 4u; let k = k0 + step;
+      let quad = i / ${perBlock}u; let step = i % ${perBlock}u * 4u; let k = k0 + step; let other = ${element("quad * 4u")};
       ${lines(range(4).map(load))}
       ${lines(
         range(4).map(

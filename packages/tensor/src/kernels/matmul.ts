@@ -44,6 +44,7 @@ export const matmulOp: FusedOp<Attributes> = {
     const problem = { layout, epilogue, ...dimensions(layout, a!.spec.shape, b!.spec.shape) }
     launchMatmul(emit, problem, { a: a!, b: b!, residual: epilogue === "residual" ? residual : undefined, out: out! })
   },
+  adding: ({ layout, epilogue }) => (epilogue === "store" ? { layout, epilogue: "residual" } : undefined),
   accumulating: ({ layout, epilogue }) => (epilogue === "store" ? { layout, epilogue: "accumulate" } : undefined),
   backward: ({ inputs: [a, b], grads: [g], attributes: { layout, epilogue }, needs }) => {
     const want = (index: number, gradient: () => Tensor) => (needs[index] ? gradient() : undefined)

@@ -17,16 +17,23 @@ const forward: RowKernel = {
   ${once("inverse[row] = scale;")}`,
 }
 
-const backward: RowKernel = {
-  name: "rmsNorm gradient",
+const backward = (adding: boolean): RowKernel => ({
+  name: `rmsNorm gradient${adding ? ", added" : ""}`,
   params: { offset: "f32" },
-  buffers: [reads("x", "T"), reads("weight", "T"), reads("inverse"), reads("grad", "T"), writes("out", "T")],
+  buffers: [
+    reads("x", "T"),
+    reads("weight", "T"),
+    reads("inverse"),
+    reads("grad", "T"),
+    ...(adding ? [reads("other", "T")] : []),
+    writes("out", "T"),
+  ],
   body: ({ fold, each }) => `
   let scale = inverse[row];
   ${fold([{ name: "dot", next: (sum, of) => `fma(${of("g")}, ${of("v")}, ${sum})` }], "let v = x[at]; let g = grad[at] * (weight[k] + p.offset);")}
   let pull = dot * scale * scale * scale / f32(p.width);
-  ${each(["scale", "pull"], "out[at] = grad[at] * (weight[k] + p.offset) * scale - x[at] * pull;")}`,
-}
+  ${each(["scale", "pull"], `out[at] = ${adding ? "other[at] + " : ""}(grad[at] * (weight[k] + p.offset) * scale - x[at] * pull);`)}`,
+})
 
 interface Attributes {
   readonly eps: number
@@ -48,8 +55,8 @@ const normOp: FusedOp<Attributes> = {
     const { kernel, grid } = rowLaunch(forward, rows, rowForm(rows, width, emit.device))
     emit.launch(kernel, [x!, weight!, out!, inverse!], [rows, width, eps, offset], grid)
   },
-  backward: ({ inputs: [x, weight], outputs: [, inverse], grads: [g], attributes }) => [
-    applyFusedOne(gradientOp, [x!, weight!, inverse!, g!], attributes),
+  backward: ({ inputs: [x, weight], outputs: [, inverse], grads: [g], attributes: { offset } }) => [
+    applyFusedOne(gradientOp, [x!, weight!, inverse!, g!], { offset, adding: false }),
     g!
       .mul(x!)
       .mul(inverse!.reshape([x!.shape[0]!, 1]))
@@ -57,12 +64,13 @@ const normOp: FusedOp<Attributes> = {
   ],
 }
 
-const gradientOp: FusedOp<Attributes> = {
+const gradientOp: FusedOp<{ readonly offset: number; readonly adding: boolean }> = {
   name: "rmsNorm gradient",
   infer: ([x]) => [x!],
-  lower: (emit, inputs, [out], { offset }) => {
+  adding: ({ offset, adding }) => (adding ? undefined : { offset, adding: true }),
+  lower: (emit, inputs, [out], { offset, adding }) => {
     const [rows, width] = inputs[0]!.spec.shape as [number, number]
-    const { kernel, grid } = rowLaunch(backward, rows, rowForm(rows, width, emit.device))
+    const { kernel, grid } = rowLaunch(backward(adding), rows, rowForm(rows, width, emit.device))
     emit.launch(kernel, [...inputs, out!], [rows, width, offset], grid)
   },
 }

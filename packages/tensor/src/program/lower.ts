@@ -193,7 +193,8 @@ class Lowering implements Emitter {
         [items, length, inner, blocks, empty, ...params],
         gridFor(items * Math.ceil(total / blocks), 64),
       )
-    if (total <= 8 || items >= 1024) return run(out, total)
+    // Few cores are busy with few outputs.
+    if (total <= 8 || items >= (this.device.isSoftware ? 64 : 1024)) return run(out, total)
     const parts = this.scratch({ shape: [items, total], dtype: type })
     run(parts, 1)
     this.launch(combineBlocks(fn, type), [parts, out], [items, total, empty], gridFor(items, 64))

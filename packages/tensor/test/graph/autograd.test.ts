@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest"
-import { grad, ShapeError, valueAndGrad, type Tensor } from "../../src/index.ts"
+import { grad, linear, rmsNorm, ShapeError, valueAndGrad, type Tensor } from "../../src/index.ts"
 import { testDevice } from "../device.ts"
+import { expectClose, randomArray } from "../reference.ts"
 
 const gpu = await testDevice()
 const values = async (tensors: readonly Tensor[]) => (await gpu.readAll(tensors)).map((array) => [...array])
@@ -57,5 +58,43 @@ describe("grad", () => {
   test("needs a scalar", () => {
     expect(() => valueAndGrad((x) => x, [x])).toThrow(ShapeError)
     expect(() => grad(x.mul(2), [x])).toThrow(/scalar.*\[3\]/)
+  })
+})
+
+describe("gradients that meet", () => {
+  test("are added in the kernel that makes one of them", async () => {
+    const data = { x: randomArray(6 * 8, 1), w: randomArray(8 * 8, 2), weight: randomArray(8, 3) }
+    const [x, w, weight] = [gpu.tensor(data.x, [6, 8]), gpu.tensor(data.w, [8, 8]), gpu.tensor(data.weight)]
+    const loss = (input: Tensor) =>
+      linear(rmsNorm(input, weight, 1e-5), w, { residual: input })
+        .square()
+        .sum()
+    const compiled = gpu.compile(() => valueAndGrad(loss, [x]).grads[0]!)
+    const apart = gpu.compile(() => {
+      const [through, beside] = valueAndGrad(
+        (a, b) =>
+          linear(rmsNorm(a!, weight, 1e-5), w, { residual: b! })
+            .square()
+            .sum(),
+        [x, gpu.tensor(data.x, [6, 8])],
+      ).grads
+      return [through!, beside!]
+    })
+    expect(compiled.explain().kernels.filter((name) => name.includes("rmsNorm gradient, added"))).toHaveLength(1)
+    const [through, beside] = await gpu.readAll(apart() as readonly Tensor[])
+    const sum = [...through!].map((value, i) => value + beside![i]!)
+    expectClose(await compiled().data(), sum, { abs: 1e-5, rel: 1e-5 })
+  })
+
+  test("are kept apart where one of them is read by itself", async () => {
+    const [a, b] = [gpu.tensor([1, 2, 3, 4], [2, 2]), gpu.tensor([5, 6, 7, 8], [2, 2])]
+    const w = gpu.tensor([1, -1, 2, 3], [2, 2])
+    // The gradient of the difference reaches a as it is, b negated, and a once more.
+    const { grads } = valueAndGrad((x, y) => x!.sub(y!).matmul(w).sum().add(x!.sum()), [a, b])
+    const [da, db] = await gpu.readAll(grads)
+    expect([[...da!], [...db!]]).toEqual([
+      [1, 6, 1, 6],
+      [-0, -5, -0, -5],
+    ])
   })
 })

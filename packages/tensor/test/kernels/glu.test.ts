@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest"
-import { glu, ShapeError } from "../../src/index.ts"
+import { glu, gluLinear, linear, ShapeError, type Tensor } from "../../src/index.ts"
 import { testDevice } from "../device.ts"
 import { expectDifferentiable, param } from "../gradient.ts"
-import { randomArray } from "../reference.ts"
+import { expectSameBits, randomArray } from "../reference.ts"
 
 const gpu = await testDevice()
 
@@ -64,7 +64,33 @@ test("erf is right to a few units in the last place, with gradients", async () =
   })
 })
 
+describe("gluLinear", () => {
+  test.each([4, 6])("has the bits of the product and its gate, and gradients: width %i", async (width) => {
+    const [rows, inner] = [5, 12]
+    const [x, w] = [gpu.tensor(randomArray(rows * inner, 5), [rows, inner]), randomArray(2 * width * inner, 6)]
+    const weight = gpu.tensor(w, [2 * width, inner])
+    const [whole, apart] = await gpu.readAll([gluLinear(x, weight, "geluTanh"), glu(linear(x, weight), "geluTanh")])
+    expectSameBits(whole!, apart!)
+    await expectDifferentiable(gpu, {
+      params: [param([3, 4], 7), param([2 * width, 4], 8)],
+      fn: (a, b) => gluLinear(a, b, "geluTanh"),
+      reference: (a, b) =>
+        Float64Array.from({ length: 3 * width }, (_, flat) => {
+          const [row, column] = [Math.floor(flat / width), flat % width]
+          const at = (n: number) => [0, 1, 2, 3].reduce((sum, k) => sum + a[row * 4 + k]! * b[n * 4 + k]!, 0)
+          return activations.geluTanh(at(column)) * at(column + width)
+        }),
+    })
+  })
+
+  test("is one launch", () => {
+    const compiled = gpu.compile((x: Tensor, w: Tensor) => gluLinear(x, w, "silu"))
+    expect(compiled.explain(gpu.zeros([3, 8]), gpu.zeros([16, 8])).launches).toBe(1)
+  })
+})
+
 test("names what does not fit", () => {
   expect(() => glu(gpu.zeros([2, 3]), "gelu")).toThrow(ShapeError)
   expect(() => glu(gpu.zeros([2, 3]), "gelu")).toThrow(/geglu: .*\[2, 3\]/)
+  expect(() => gluLinear(gpu.zeros([2, 3]), gpu.zeros([8, 4]), "gelu")).toThrow(/gluLinear: .*\[2, 3\].*\[8, 4\]/)
 })

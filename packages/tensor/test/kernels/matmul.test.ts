@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest"
-import { linear, matmul, ShapeError, type Tensor } from "../../src/index.ts"
-import { applyFusedOne } from "../../src/graph/apply.ts"
+import { glu, linear, matmul, ShapeError, type Tensor } from "../../src/index.ts"
+import { applyFused, applyFusedOne } from "../../src/graph/apply.ts"
 import type { Emitter, FusedOp } from "../../src/graph/fused-op.ts"
 import { turnsFirst } from "../../src/kernels/matmul-choice.ts"
 import {
@@ -158,6 +158,39 @@ describe("matmul", () => {
       applyFusedOne(eager, [gpu.tensor(x, [M, K]), gpu.tensor(w, [N, K]), gpu.tensor(r, [M, N])], turning)
     const [first, second] = await gpu.readAll([run(0), run(1e9)])
     expectSameBits(second!, first!)
+  })
+
+  test.each([
+    { M: 5, F: 12, K: 7 },
+    { M: 40, F: 36, K: 34 },
+  ])("$M × $F of $K, gated: every kernel gives the bits of product and gate apart", async ({ M, F, K }) => {
+    const problem: Problem = { layout: "nt", epilogue: "store", M, N: 2 * F, K, gate: "silu" }
+    const [x, w] = [gpu.tensor(randomArray(M * K, 1), [M, K]), gpu.tensor(randomArray(2 * F * K, 2), [2 * F, K])]
+    const pairs = linear(x, w)
+    const expected = await gpu.readAll([pairs, glu(pairs, "silu")])
+    const chosen: FusedOp<(problem: Problem) => MatmulLaunch> = {
+      name: "gated matmul by a chosen kernel",
+      infer: () => [
+        { shape: [M, 2 * F], dtype: "f32" },
+        { shape: [M, F], dtype: "f32" },
+      ],
+      lower: (emit, inputs, outputs, choose) => {
+        const { kernel, params, grid } = choose(problem)
+        emit.launch(kernel, [...inputs, ...outputs], params, grid)
+      },
+    }
+    const tiles = { rows: 64, columns: 64, perRow: 8, perColumn: 2 } as const
+    const choices = {
+      plain: plainMatmul,
+      tiles: (own: Problem) => tiledMatmul(own, tiles),
+      ...Object.fromEntries(
+        gpu.traits.matmul.rated.nt.flatMap(([{ id, gates, launch }]) => (gates ? [[id, launch]] : [])),
+      ),
+    }
+    for (const [name, choose] of Object.entries(choices)) {
+      const results = await gpu.readAll(applyFused(chosen, [x, w], choose))
+      results.forEach((values, i) => expectSameBits(values, expected[i]!, `${name}, output ${i}`))
+    }
   })
 
   test("products of a batch have the bits of each alone, with operands that all of them share", async () => {
