@@ -91,7 +91,7 @@ export interface FusedGroup {
 
 /** The kernel that computes the root of a group. `group` tells which nodes are computed inside it. */
 export const fuse = (root: Node, groups: ReadonlyMap<Node, Node>): FusedGroup => {
-  const { leaves, constants, lines, result, declarations } = expressionOf(root, groups)
+  const { leaves, constants, lines, result, declarations, operations } = expressionOf(root, groups)
   const reduction = root.op.kind === "reduce" ? root.op : undefined
   const size = sizeOf(root.specs[0]!.shape)
   const rowWise = reduction?.inner === 1 && reduction.length % 4 === 0
@@ -123,13 +123,25 @@ export const fuse = (root: Node, groups: ReadonlyMap<Node, Node>): FusedGroup =>
   ]
   const kernel: Kernel = {
     name: `${buffers.map((buffer) => buffer.type).join()} ${body}`,
-    label: `${reduction ? `${reduction.fn} of ` : ""}${code.join(" ") || value}`,
+    label: labelOf(operations, reduction?.fn, leaves.length > 0),
     params: reduction ? { ...reduceParams(type), ...fields } : { ...itemParams, ...fields },
     buffers,
     body: () => body,
   }
   const items = reduction ? reduction.outer * reduction.inner : Math.ceil(size / (vector ? 4 : 1))
   return { kernel, leaves: leaves.map((leaf) => leaf.value), params, items }
+}
+
+/** Operations that a label spells out. */
+const longestLabel = 12
+
+/** What a kernel does, in the names of the operations that it computes, in their order. */
+const labelOf = (operations: readonly string[], reduction: string | undefined, reads: boolean): string => {
+  const shown = operations.slice(0, longestLabel).join(", ")
+  const rest = operations.length - longestLabel
+  const done = rest > 0 ? `${shown} and ${rest} more` : shown
+  if (reduction) return done ? `${reduction} of ${done}` : reduction
+  return done || (reads ? "copy" : "fill")
 }
 
 /**
@@ -142,6 +154,7 @@ const expressionOf = (root: Node, groups: ReadonlyMap<Node, Node>) => {
   const lines: string[] = []
   const declarations = new Set<string>()
   const names = new Map<Node, string>()
+  const operations: string[] = []
 
   const leaf = (value: Value, access: Access): string => {
     const same = (other: Leaf) =>
@@ -163,6 +176,9 @@ const expressionOf = (root: Node, groups: ReadonlyMap<Node, Node>) => {
     const name = `v${names.size}`
     lines.push(`let ${name} = ${expression};`)
     names.set(node, name)
+    const { op } = node
+    if (op.kind === "map") operations.push(op.fn)
+    if (op.kind === "cast") operations.push(node.specs[0]!.dtype)
     return name
   }
   const expressionFor = (node: Node): string => {
@@ -202,5 +218,5 @@ const expressionOf = (root: Node, groups: ReadonlyMap<Node, Node>) => {
     return leaf(base, whole ? wholeAccess(sizeOf(shape)) : broadcastAccess(shape, user.specs[0]!.shape))
   }
   const result = root.op.kind === "reduce" ? operand(root.inputs[0]!, root) : compute(root)
-  return { leaves, constants, lines, result, declarations: [...declarations] }
+  return { leaves, constants, lines, result, declarations: [...declarations], operations }
 }
