@@ -2,6 +2,8 @@ export type { AdapterInfo, AdapterKind, SkippedAdapter } from "./adapter/info.ts
 export { AdapterError } from "./adapter/error.ts"
 export { requestGpu, type RequestGpuOptions } from "./adapter/request.ts"
 export type { Compiled, Explanation, Outputs } from "./device/compiled.ts"
+export type { KernelProfile, Profile } from "./device/profile.ts"
+export type { TimingMethod } from "./program/timing.ts"
 export { openDevice, Gpu, type OpenDeviceOptions } from "./device/gpu.ts"
 export type { MemoryReport } from "./device/pool.ts"
 export { isRehearsal, rehearsalOf, type RehearsalOptions } from "./device/rehearsal.ts"

@@ -132,6 +132,9 @@ async function loadVulkanLoader(): Promise<string | undefined> {
   return problem
 }
 
+/** Dawn rounds the times that it tells to 0.07 ms or so, which hides most kernels. */
+const exactTimes = "disable-dawn-features=timestamp_quantization"
+
 /**
  * Asks Dawn for its best adapter, with `drivers` as the only Vulkan drivers if given. The environment names them to the
  * loader and keeps doing so on success, since the loader reads it whenever it likes; on failure it is as before.
@@ -140,7 +143,7 @@ async function open(skipped: readonly SkippedAdapter[], drivers?: readonly strin
   const native = drivers && (await nativeProcess())
   const before = DRIVER_VARIABLES.map((name) => [name, process.env[name]] as const)
   for (const name of DRIVER_VARIABLES) native?.setEnv(name, drivers?.join(":"))
-  const gpu = create([])
+  const gpu = create([exactTimes])
   pinned.push(gpu)
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" })
   if (!adapter) {

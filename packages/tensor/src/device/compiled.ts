@@ -1,7 +1,9 @@
+import { TensorError } from "../errors.ts"
 import { Node, type Spec, type Value } from "../graph/node.ts"
 import { Tensor } from "../graph/tensor.ts"
 import type { Program } from "../program/program.ts"
 import type { Gpu } from "./gpu.ts"
+import { profileOf, type Profile } from "./profile.ts"
 import type { Storage } from "./storage.ts"
 
 /** What a compiled function may return. */
@@ -19,6 +21,11 @@ export interface Compiled<Args extends readonly Tensor[], Result> {
   (...inputs: Args): Result
   /** The kernels that a call with these inputs launches. */
   readonly explain: (...inputs: Args) => Explanation
+  /**
+   * Runs a call with these inputs and tells the time of each kernel. What the function updates is updated; what it would
+   * return is dropped. The first call on new shapes compiles and touches fresh memory: profile one that has run before.
+   */
+  readonly profile: (...inputs: Args) => Promise<Profile>
   /** Drops the recorded programs. */
   readonly dispose: () => void
 }
@@ -32,6 +39,8 @@ export interface CompileHost {
   readonly trace: <A>(run: () => A) => { readonly result: A; readonly effects: readonly Node[] }
   readonly program: (outputs: readonly Value[], effects: readonly Node[], inputs: readonly Node[]) => Program
   readonly storages: (tensors: readonly Tensor[]) => readonly Storage[]
+  /** Awaits the GPU; throws what it reported meanwhile. */
+  readonly settled: <A>(operation: string, promise: Promise<A>) => Promise<A>
 }
 
 /** One recording of a compiled function. */
@@ -82,6 +91,12 @@ export const compileFunction = <Args extends readonly Tensor[], Result extends O
     explain: (...args: Args): Explanation => {
       const { program } = lookup(args)
       return { launches: program.launches, kernels: program.kernels, workspaceBytes: program.workspaceBytes }
+    },
+    profile: async (...args: Args): Promise<Profile> => {
+      host.ready()
+      if (gpu.rehearses) throw new TensorError("profile", "a rehearsal runs no kernels that could be timed")
+      const { program } = lookup(args)
+      return profileOf(program.work, await host.settled("profile", program.time(host.storages(args), owner)))
     },
     dispose: () => {
       for (const { program } of programs.values()) program.dispose()

@@ -44,7 +44,7 @@ export const openDevice = async (options: OpenDeviceOptions = {}): Promise<Gpu> 
   const { adapter, info } = await requestGpu(options.adapter ? { adapter: options.adapter } : {})
   const { limits } = adapter
   const device = await adapter.requestDevice({
-    requiredFeatures: (["subgroups"] as const).filter((feature) => adapter.features.has(feature)),
+    requiredFeatures: (["subgroups", "timestamp-query"] as const).filter((feature) => adapter.features.has(feature)),
     requiredLimits: {
       maxBufferSize: limits.maxBufferSize,
       maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
@@ -53,7 +53,13 @@ export const openDevice = async (options: OpenDeviceOptions = {}): Promise<Gpu> 
       maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
     },
   })
-  return new Gpu(device, info, options.memoryLimit ?? Number.POSITIVE_INFINITY, options.trackLeaks)
+  return new Gpu(device, info, options)
+}
+
+/** How a `Gpu` keeps a device. */
+export interface GpuOptions extends Pick<OpenDeviceOptions, "memoryLimit" | "trackLeaks"> {
+  /** Kernels do not run: the device only plans and counts. */
+  readonly rehearses?: boolean
 }
 
 /** Operations that update memory in place while a function is traced. */
@@ -66,6 +72,8 @@ export class Gpu extends TensorFactory {
   readonly adapter: AdapterInfo
   readonly device: GPUDevice
   readonly traits: DeviceTraits
+  /** Whether it keeps the books and computes nothing. */
+  readonly rehearses: boolean
   readonly #pool: BufferPool
   readonly #pipelines: Pipelines
   readonly #workspace: Workspace
@@ -79,13 +87,14 @@ export class Gpu extends TensorFactory {
   #failure: TensorError | undefined
   #closed = false
 
-  constructor(device: GPUDevice, adapter: AdapterInfo, memoryLimit: number, trackLeaks = false) {
+  constructor(device: GPUDevice, adapter: AdapterInfo, options: GpuOptions = {}) {
     super()
-    this.#leaks = trackLeaks ? new LeakTracker() : undefined
+    this.#leaks = options.trackLeaks ? new LeakTracker() : undefined
     this.device = device
     this.adapter = adapter
+    this.rehearses = options.rehearses ?? false
     this.traits = traitsOf(device, adapter)
-    this.#pool = new BufferPool(device, memoryLimit)
+    this.#pool = new BufferPool(device, options.memoryLimit ?? Number.POSITIVE_INFINITY)
     this.#workspace = new Workspace(this.#pool)
     const fail = (error: TensorError) => {
       this.#failure ??= error
@@ -136,6 +145,7 @@ export class Gpu extends TensorFactory {
         trace: (run) => this.#traced(run),
         program: (outputs, effects, inputs) => this.#program(outputs, effects, inputs),
         storages: (tensors) => this.#storages(tensors),
+        settled: (operation, promise) => this.#settled(operation, promise),
       },
       fn,
       options.name ?? (fn.name || "compiled"),
@@ -203,10 +213,7 @@ export class Gpu extends TensorFactory {
         encoder.copyBufferToBuffer(buffer, offset, staging, offsets[i]!, bytes),
       )
       this.device.queue.submit([encoder.finish()])
-      await settle(staging.mapAsync(1)).catch((cause: unknown) => {
-        throw this.#failure ?? new DeviceLostError("read", "the GPU gave no answer", { cause })
-      })
-      this.#check()
+      await this.#settled("read", settle(staging.mapAsync(1)))
       const mapped = staging.getMappedRange()
       return tensors.map(({ dtype, size }, i) =>
         hostArray(dtype, mapped.slice(offsets[i]!, offsets[i]! + bytesOf(dtype, size))),
@@ -218,8 +225,7 @@ export class Gpu extends TensorFactory {
 
   /** Waits until everything submitted so far has run. Throws what went wrong meanwhile. */
   async sync(): Promise<void> {
-    await settle(this.device.queue.onSubmittedWorkDone())
-    this.#check()
+    await this.#settled("sync", settle(this.device.queue.onSubmittedWorkDone()))
   }
 
   /** What the GPU's memory is used for, in bytes. */
@@ -355,6 +361,16 @@ export class Gpu extends TensorFactory {
     this.#leaks?.made(storage)
   }
   readonly #watched = new WeakSet<Storage>()
+
+  /** Awaits an answer of the GPU, and throws what it reported meanwhile. */
+  async #settled<A>(operation: string, answer: Promise<A>): Promise<A> {
+    const value = await answer.catch((cause: unknown) => {
+      if (cause instanceof TensorError) throw cause
+      throw this.#failure ?? new DeviceLostError(operation, "the GPU gave no answer", { cause })
+    })
+    this.#check()
+    return value
+  }
 
   /** Throws what the device reported since the last check. A lost device stays lost. */
   #check(): void {

@@ -1,9 +1,7 @@
 import { Gpu } from "./gpu.ts"
 
-const rehearsals = new WeakSet<Gpu>()
-
 /** Whether `gpu` keeps the books and computes nothing. */
-export const isRehearsal = (gpu: Gpu): boolean => rehearsals.has(gpu)
+export const isRehearsal = (gpu: Gpu): boolean => gpu.rehearses
 
 export interface RehearsalOptions {
   /** As for `openDevice`. */
@@ -24,9 +22,8 @@ export const rehearsalOf = (gpu: Gpu, { memoryLimit, maxBindingSize }: Rehearsal
     maxStorageBufferBindingSize: maxBindingSize ?? maxStorageBufferBindingSize,
     maxStorageBuffersPerShaderStage,
   }
-  const rehearsal = new Gpu(idleDevice(features, like), gpu.adapter, memoryLimit ?? Number.POSITIVE_INFINITY)
-  rehearsals.add(rehearsal)
-  return rehearsal
+  const limit = memoryLimit === undefined ? {} : { memoryLimit }
+  return new Gpu(idleDevice(features, like), gpu.adapter, { ...limit, rehearses: true })
 }
 
 const nothing = (): void => {}

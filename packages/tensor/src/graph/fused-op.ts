@@ -10,7 +10,14 @@ export interface Operand {
 
 /** Where an operation puts its launches. */
 export interface Emitter {
-  readonly launch: (kernel: Kernel, operands: readonly Operand[], params: readonly number[], grid: Grid) => void
+  /** `flops`, where known, are what the launch computes: they are told by `profile`, nothing else. */
+  readonly launch: (
+    kernel: Kernel,
+    operands: readonly Operand[],
+    params: readonly number[],
+    grid: Grid,
+    flops?: number,
+  ) => void
   /** Memory that lives for this operation only. */
   readonly scratch: (spec: Spec) => Operand
   /** Rows `start` … `start + count − 1` of an operand. `start` · row size must be a multiple of 64 elements. */

@@ -30,7 +30,8 @@ export const launchMatmul = (emit: Emitter, problem: Problem, { a, b, residual, 
     return launchMatmul(emit, { ...problem, layout: "nn" }, { a, b: turned, residual, out, gated })
   }
   const { kernel, params, grid } = chooseMatmul(problem, choice).candidate.launch(problem)
-  emit.launch(kernel, [a, b, ...(residual ? [residual] : []), out, ...(gated ? [gated] : [])], params, grid)
+  const flops = 2 * (problem.batch?.count ?? 1) * problem.M * problem.N * problem.K
+  emit.launch(kernel, [a, b, ...(residual ? [residual] : []), out, ...(gated ? [gated] : [])], params, grid, flops)
 }
 
 /** Each invocation turns a block of 4 × 4. */

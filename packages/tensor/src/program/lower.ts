@@ -28,6 +28,8 @@ export interface Step {
   readonly bindings: readonly Binding[]
   readonly params: readonly number[]
   readonly grid: Grid
+  /** Floating-point operations, where they are known. */
+  readonly flops: number | undefined
 }
 
 export interface Lowered {
@@ -91,7 +93,7 @@ class Lowering implements Emitter {
     }
   }
 
-  launch(kernel: Kernel, operands: readonly Operand[], params: readonly number[], grid: Grid): void {
+  launch(kernel: Kernel, operands: readonly Operand[], params: readonly number[], grid: Grid, flops?: number): void {
     const bindings = operands.map(binding)
     const limit = this.device.maxBindingSize
     const large = bindings.find(({ bytes }) => bytes > limit)
@@ -100,7 +102,7 @@ class Lowering implements Emitter {
         kernel.label ?? kernel.name,
         `a kernel would have to read or write ${large.bytes} bytes of one tensor, more than the adapter's ${limit}`,
       )
-    this.#steps.push({ kernel, bindings, params, grid })
+    this.#steps.push({ kernel, bindings, params, grid, flops })
   }
 
   scratch(spec: Spec): Operand {

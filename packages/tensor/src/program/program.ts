@@ -1,11 +1,13 @@
 import type { BufferPool } from "../device/pool.ts"
 import type { Pipelines } from "../device/pipelines.ts"
+import type { LaunchWork } from "../device/profile.ts"
 import { Storage } from "../device/storage.ts"
 import type { HostArray } from "../dtype.ts"
 import { TensorError } from "../errors.ts"
 import { floatingCells, FloatingGroups, Overwritten, type Place } from "./bindings.ts"
 import { packParams } from "./kernel.ts"
 import type { Cell, Lowered, Step } from "./lower.ts"
+import { timeLaunches, type Launch, type LaunchTimes } from "./timing.ts"
 import { planMemory, type MemoryPlan } from "./plan.ts"
 import type { Workspace } from "./workspace.ts"
 
@@ -23,6 +25,11 @@ interface Recorded {
 }
 
 const alignment = 256
+
+const dispatch = (pass: GPUComputePassEncoder, { group, grid }: Recorded, places: ReadonlyMap<Cell, Place>): void => {
+  pass.setBindGroup(0, group instanceof FloatingGroups ? group.get(places) : group)
+  pass.dispatchWorkgroups(grid[0], grid[1], grid[2])
+}
 
 /** Launches recorded once (pipelines, bind groups, parameters, grids) and replayed with one pass and one submit. */
 export class Program {
@@ -75,30 +82,26 @@ export class Program {
     return this.#lowered.steps.map(({ kernel }) => kernel.label ?? kernel.name)
   }
 
+  /** What is launched, in order. */
+  get work(): readonly LaunchWork[] {
+    return this.#lowered.steps.map(({ kernel, bindings, flops }) => ({
+      name: kernel.label ?? kernel.name,
+      bytes: bindings.reduce((sum, { bytes }) => sum + bytes, 0),
+      flops,
+    }))
+  }
+
   /**
    * Runs on `inputs`, which are read where they lie unless the program overwrites them, and returns the outputs: fresh
    * memory, or the storage that was updated in place.
    */
   run(inputs: readonly (HostArray | Storage)[], owner: string): readonly Storage[] {
-    const { device, workspace } = this.#context
-    if (this.#held.some(({ released }) => released))
-      throw new TensorError(owner, "memory that the recorded program reads was disposed of")
-    workspace.reserve(this.#plan.slots)
-    if (this.#workspaceVersion !== workspace.version) this.#record()
+    const { device } = this.#context
+    this.#ready(owner)
     const memory = new RunMemory(this.#context.pool, owner)
     try {
       const encoder = device.createCommandEncoder()
-      const places = new Map<Cell, Place>()
-      inputs.forEach((input, i) => {
-        const cell = this.#lowered.inputs[i]!
-        places.set(cell, this.#bindInput(cell, input, memory, encoder))
-      })
-      const outputs = this.#lowered.outputs.map((cell) => {
-        if (cell.storage) return cell.storage
-        const storage = memory.fresh(cell.bytes)
-        if (!places.has(cell)) places.set(cell, storage)
-        return storage
-      })
+      const { places, outputs } = this.#bind(inputs, memory, encoder)
       this.#encode(encoder, places)
       this.#lowered.outputs.forEach((cell, i) => {
         const place = places.get(cell)
@@ -114,6 +117,51 @@ export class Program {
     }
   }
 
+  /** Runs as `run` does, drops the outputs, and tells how long every launch took. Nothing else may run meanwhile. */
+  async time(inputs: readonly (HostArray | Storage)[], owner: string): Promise<LaunchTimes> {
+    const { device, workspace } = this.#context
+    this.#ready(owner)
+    const memory = new RunMemory(this.#context.pool, owner)
+    const unlock = workspace.lock()
+    try {
+      const encoder = device.createCommandEncoder()
+      const { places } = this.#bind(inputs, memory, encoder)
+      const launches = this.#recorded.map((recorded): Launch => (pass) => {
+        pass.setPipeline(recorded.pipeline)
+        dispatch(pass, recorded, places)
+      })
+      return await timeLaunches(device, encoder, launches)
+    } finally {
+      unlock()
+      memory.release()
+    }
+  }
+
+  /** Sees to it that all memory but that of inputs and outputs is there, and that launches know where. */
+  #ready(owner: string): void {
+    const { workspace } = this.#context
+    if (this.#held.some(({ released }) => released))
+      throw new TensorError(owner, "memory that the recorded program reads was disposed of")
+    workspace.reserve(this.#plan.slots)
+    if (this.#workspaceVersion !== workspace.version) this.#record()
+  }
+
+  /** Where inputs and outputs lie in this run. */
+  #bind(inputs: readonly (HostArray | Storage)[], memory: RunMemory, encoder: GPUCommandEncoder) {
+    const places = new Map<Cell, Place>()
+    inputs.forEach((input, i) => {
+      const cell = this.#lowered.inputs[i]!
+      places.set(cell, this.#bindInput(cell, input, memory, encoder))
+    })
+    const outputs = this.#lowered.outputs.map((cell) => {
+      if (cell.storage) return cell.storage
+      const storage = memory.fresh(cell.bytes)
+      if (!places.has(cell)) places.set(cell, storage)
+      return storage
+    })
+    return { places, outputs }
+  }
+
   #bindInput(cell: Cell, input: HostArray | Storage, memory: RunMemory, encoder: GPUCommandEncoder): Place {
     const isStorage = input instanceof Storage
     if (isStorage && this.#overwritten.canStay(cell, input)) return input
@@ -126,10 +174,9 @@ export class Program {
   #encode(encoder: GPUCommandEncoder, places: ReadonlyMap<Cell, Place>): void {
     const pass = encoder.beginComputePass()
     let current: GPUComputePipeline | undefined
-    for (const { pipeline, group, grid } of this.#recorded) {
-      if (pipeline !== current) pass.setPipeline((current = pipeline))
-      pass.setBindGroup(0, group instanceof FloatingGroups ? group.get(places) : group)
-      pass.dispatchWorkgroups(grid[0], grid[1], grid[2])
+    for (const recorded of this.#recorded) {
+      if (recorded.pipeline !== current) pass.setPipeline((current = recorded.pipeline))
+      dispatch(pass, recorded, places)
     }
     pass.end()
   }

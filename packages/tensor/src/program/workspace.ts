@@ -1,4 +1,5 @@
 import type { BufferPool } from "../device/pool.ts"
+import { TensorError } from "../errors.ts"
 
 const owner = "workspace"
 
@@ -10,6 +11,7 @@ export class Workspace {
   readonly #pool: BufferPool
   readonly #buffers: (GPUBuffer | undefined)[] = []
   #version = 0
+  #locked = false
 
   constructor(pool: BufferPool) {
     this.#pool = pool
@@ -22,6 +24,8 @@ export class Workspace {
 
   reserve(slots: readonly number[]): void {
     const small = slots.flatMap((bytes, slot) => ((this.#buffers[slot]?.size ?? 0) < bytes ? [slot] : []))
+    if (this.#locked)
+      throw new TensorError("profile", "a compiled function is being profiled: await it before running anything else")
     if (small.length === 0) return
     this.#version++
     // Given back first, and forgotten in case that there is no memory for larger ones. Nobody else wants their sizes.
@@ -30,6 +34,14 @@ export class Workspace {
     for (const buffer of outgrown) this.#pool.release(buffer, owner)
     if (outgrown.length > 0) this.#pool.trim()
     for (const slot of small) this.#buffers[slot] = this.#pool.acquire(slots[slot]!, owner)
+  }
+
+  /** Refuses other programs until the function that it returns is called. */
+  lock(): () => void {
+    this.#locked = true
+    return () => {
+      this.#locked = false
+    }
   }
 
   buffer(slot: number): GPUBuffer {
