@@ -41,6 +41,11 @@ export type LrSchedulerType = typeof LrSchedulerType.Type
 const runFields = {
   maxSteps: withDefault(PositiveInt, 100, "Steps of the whole run; a step is one batch of data."),
   seed: withDefault(Seed, 42, "Key of all randomness: data order and sampling."),
+  chatTemplateKwargs: withDefault(
+    Schema.Record(Schema.String, Schema.Unknown),
+    {},
+    "Variables for the model's chat template, such as { enable_thinking: false }.",
+  ),
 }
 
 const optimizerFields = {

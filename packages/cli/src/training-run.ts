@@ -163,13 +163,16 @@ const summary = Effect.fnUntraced(function* (run: RunDirectory, hasAdapter: bool
     ...(course === undefined ? [] : [bold(screen, course)]),
     `model    ${run.model}`,
     ...(hasAdapter ? [`adapter  ${run.adapter}`] : []),
-    `try it   rlpt generate --model ${run.model} ${JSON.stringify(yield* examplePrompt)}`,
+    `try it   rlpt generate --model ${run.model} ${yield* examplePrompt}`,
   ]
   yield* Effect.forEach(lines, screen.print)
 })
 
-/** The first held-out prompt of the task. */
+/** The first held-out prompt of the task, as arguments; of a conversation its first question. */
 const examplePrompt = Effect.gen(function* () {
   const { eval: heldOut, train } = yield* Task
-  return (yield* (heldOut ?? train).row(0)).prompt
+  const { prompt } = yield* (heldOut ?? train).row(0)
+  if (typeof prompt === "string") return JSON.stringify(prompt)
+  const question = prompt.find(({ role, content }) => role === "user" && typeof content === "string")?.content
+  return `--chat ${JSON.stringify(question ?? "…")}`
 })

@@ -1,3 +1,4 @@
+export * from "./chat.ts"
 export * from "./loss.ts"
 export * from "./sampling.ts"
 export * from "./trackers.ts"

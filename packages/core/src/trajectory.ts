@@ -1,8 +1,13 @@
+import type { ChatMessage } from "./chat.ts"
+
 /** A row of a task, ready to be sampled from. */
 export interface Prompt {
   /** Position of the row in its split: names the row in errors, samples and random-number keys. */
   readonly row: number
+  /** As the model reads it: a conversation is written by its chat template. */
   readonly text: string
+  /** The messages of a conversation; absent where the row's prompt is text. */
+  readonly messages?: ReadonlyArray<ChatMessage>
   /** Token ids of `text`, special tokens included. */
   readonly tokens: Int32Array
   /** The row's other columns, handed to rewards unchanged. */

@@ -17,6 +17,7 @@ interface Case {
 
 const read = (file: string) => readFileSync(join(fixtures, "chat", file), "utf8")
 const cases = JSON.parse(read("cases.json")) as ReadonlyArray<Case>
+const continued = JSON.parse(read("continued.json")) as ReadonlyArray<Case>
 const vocabulary = JSON.parse(read("tokenizer.json"))
 
 const tokenizerOf = (template: string, eos: string) =>
@@ -69,6 +70,41 @@ describe.each([...new Set(cases.map(({ template }) => template))])("%s", (templa
       expect(runs).toBe(messages.filter(({ role }) => role === "assistant").length)
     }
   })
+})
+
+describe("a prompt", () => {
+  test("ends with the words that start an answer", () => {
+    const prompts = cases.filter(({ options }) => options["add_generation_prompt"] === true && !options["error"])
+    expect(prompts.length).toBeGreaterThan(20)
+    for (const { template, eos, messages, options, text, ids, error } of prompts) {
+      if (error !== undefined || messages.at(-1)?.role === "assistant") continue
+      const { addGenerationPrompt: _, ...rest } = optionsOf(options)
+      const prompt = tokenizerOf(template, eos).encodePrompt(messages, rest)
+      expect({ text: prompt.text, ids: [...prompt.tokens] }).toEqual({ text, ids })
+    }
+  })
+
+  test("that ends with an answer is left open, as transformers' continue_final_message does", () => {
+    for (const { template, eos, messages, options, text, ids, error } of continued) {
+      const encode = () => tokenizerOf(template, eos).encodePrompt(messages, optionsOf(options))
+      if (error !== undefined) expect(encode).toThrow(error)
+      else expect({ ...encode(), tokens: [...encode().tokens] }).toEqual({ text, tokens: ids })
+    }
+    const lost = () => tokenizerOf("chatml", "<|im_end|>").encodePrompt([{ role: "assistant", content: [{}] }])
+    expect(lost).toThrow(/does not write the last message as it is/)
+  })
+})
+
+test("the mask from a message on is the whole mask without the answers before", () => {
+  for (const { template, eos, messages, options, error } of cases) {
+    if (error !== undefined || optionsOf(options).addGenerationPrompt) continue
+    const { encodeChat } = tokenizerOf(template, eos)
+    const whole = encodeChat(messages, optionsOf(options)).assistantMask
+    const from = messages.findLastIndex(({ role }) => role === "assistant")
+    const last = encodeChat(messages, { ...optionsOf(options), from }).assistantMask
+    const begin = whole.subarray(0, whole.lastIndexOf(1)).lastIndexOf(0) + 1
+    expect([...last]).toEqual([...whole].map((bit, i) => (i < begin ? 0 : bit)))
+  }
 })
 
 describe("a conversation goes on behind sampled tokens", () => {

@@ -14,7 +14,7 @@ const rowsOf = (split: Split, count = split.size) =>
 
 /** The answer, worked out from the prompt's text alone. */
 const solve = ({ prompt }: TaskRow): number => {
-  const [, a, operator, b] = /^(\d\d?)([+-])(\d\d?)=$/.exec(prompt)!
+  const [, a, operator, b] = /^(\d\d?)([+-])(\d\d?)=$/.exec(String(prompt))!
   return operator === "+" ? Number(a) + Number(b) : Number(a) - Number(b)
 }
 
@@ -35,7 +35,7 @@ describe("problems", () => {
 
   it.effect("cover most of what there is, sums and differences of one and two digits", () =>
     Effect.gen(function* () {
-      const prompts = (yield* rowsOf((yield* open()).train)).map(({ prompt }) => prompt)
+      const prompts = (yield* rowsOf((yield* open()).train)).map(({ prompt }) => String(prompt))
       expect(new Set(prompts).size).toBeGreaterThan(13_000)
       const shapes = [/^\d\+\d=$/, /^\d\d\+\d\d=$/, /^\d-\d=$/, /^\d\d-\d=$/, /^\d\d-\d\d=$/]
       expect(shapes.filter((shape) => !prompts.some((prompt) => shape.test(prompt)))).toEqual([])
@@ -47,12 +47,14 @@ describe("problems", () => {
       const first = yield* open({ seed: 0 })
       const second = yield* open({ seed: 1 })
       const heldOut = yield* rowsOf(first.eval!)
-      const prompts = new Set(heldOut.map(({ prompt }) => prompt))
+      const prompts = new Set(heldOut.map(({ prompt }) => String(prompt)))
       expect(prompts.size).toBe(256)
       expect((yield* rowsOf(second.eval!)).map(({ prompt }) => prompt)).toEqual([...prompts])
       const mirrored = heldOut.flatMap(({ columns: { a, b, operator } }) => (operator === "+" ? [`${b}+${a}=`] : []))
       const trained = [...(yield* rowsOf(first.train)), ...(yield* rowsOf(second.train))]
-      expect(trained.filter(({ prompt }) => prompts.has(prompt) || mirrored.includes(prompt))).toEqual([])
+      expect(trained.filter(({ prompt }) => prompts.has(String(prompt)) || mirrored.includes(String(prompt)))).toEqual(
+        [],
+      )
     }),
   )
 

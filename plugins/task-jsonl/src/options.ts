@@ -7,9 +7,14 @@ export const JsonlOptions = Schema.Struct({
   train: Schema.NonEmptyString,
   /** File of held-out rows. */
   eval: Schema.optionalKey(Schema.NonEmptyString),
+  /** Text, or messages such as {"role": "user", "content": "…"}, which the model's chat template writes. */
   promptColumn: column("prompt"),
-  /** Text to imitate in supervised fine-tuning; rows may lack it. */
+  /** What to imitate in supervised fine-tuning, written like the prompt; rows may lack it. */
   completionColumn: column("completion"),
+  /** A whole conversation, for rows without a prompt: what comes before the assistant's first message is the prompt. */
+  messagesColumn: column("messages"),
+  /** Tools of a conversation, as JSON Schema; rows may lack it. */
+  toolsColumn: column("tools"),
   /** Columns that every row must have, for rewards to rely on. All other columns reach the rewards too. */
   columns: Schema.optionalKey(Schema.Array(Schema.NonEmptyString)),
 })

@@ -1,32 +1,54 @@
 import { TaskError, type Split, type TaskRow } from "@rlpt/core"
 import { Effect } from "effect"
+import { content, tools } from "./chat.ts"
 import type { JsonlOptions } from "./options.ts"
 import type { Row } from "./rows.ts"
 
-const text = ({ place, columns }: Row, column: string): Effect.Effect<string, TaskError> => {
-  const value = columns[column]
-  if (typeof value === "string") return Effect.succeed(value)
-  const names = Object.keys(columns).map((name) => `"${name}"`)
-  const message =
-    value === undefined
-      ? `${place}: the column "${column}" is missing; the row has ${names.join(", ") || "no columns"}`
-      : `${place}: the column "${column}" must be text, not ${value === null ? "null" : typeof value}`
-  return Effect.fail(new TaskError({ message }))
-}
-
-const toTaskRow = Effect.fnUntraced(function* (
-  row: Row,
-  { promptColumn, completionColumn, columns: required = [] }: JsonlOptions,
-): Effect.fn.Return<TaskRow, TaskError> {
-  const prompt = yield* text(row, promptColumn)
+const toTaskRow = Effect.fnUntraced(function* (row: Row, options: JsonlOptions): Effect.fn.Return<TaskRow, TaskError> {
+  const { promptColumn, messagesColumn, toolsColumn, columns: required = [] } = options
+  const read =
+    row.columns[promptColumn] === undefined && row.columns[messagesColumn] !== undefined
+      ? yield* conversation(row, options)
+      : yield* promptAndCompletion(row, options)
   const missing = required.find((column) => row.columns[column] === undefined)
   if (missing !== undefined) {
     const message = `${row.place}: the column "${missing}" is missing, which options.columns asks for`
     return yield* new TaskError({ message })
   }
+  if (typeof read.prompt === "string") return read
+  const { [toolsColumn]: described, ...columns } = read.columns
+  if (described === undefined || described === null) return { ...read, columns }
+  return { ...read, tools: yield* tools(row.place, toolsColumn, described), columns }
+})
+
+const promptAndCompletion = Effect.fnUntraced(function* (
+  row: Row,
+  { promptColumn, completionColumn }: JsonlOptions,
+): Effect.fn.Return<TaskRow, TaskError> {
+  const prompt = yield* content(row, promptColumn)
   const { [promptColumn]: _, [completionColumn]: completion, ...columns } = row.columns
   if (completion === undefined) return { prompt, columns }
-  return { prompt, completion: yield* text(row, completionColumn), columns }
+  return {
+    prompt,
+    completion: yield* content(row, completionColumn, typeof prompt === "string" ? "text" : "messages"),
+    columns,
+  }
+})
+
+/** A conversation up to its first answer, and the rest of it. */
+const conversation = Effect.fnUntraced(function* (
+  row: Row,
+  { messagesColumn }: JsonlOptions,
+): Effect.fn.Return<TaskRow, TaskError> {
+  const messages = yield* content(row, messagesColumn, "messages")
+  const { [messagesColumn]: _, ...columns } = row.columns
+  const answer = messages.findIndex(({ role }) => role === "assistant")
+  if (answer < 0) return { prompt: messages, columns }
+  if (answer === 0) {
+    const message = `${row.place}: the column "${messagesColumn}" starts with an answer of the assistant; it needs a question before it`
+    return yield* new TaskError({ message })
+  }
+  return { prompt: messages.slice(0, answer), completion: messages.slice(answer), columns }
 })
 
 /** Checks every row, then serves them. */

@@ -55,6 +55,56 @@ describe("task jsonl", () => {
     }),
   )
 
+  it.effect("serves conversations: a prompt of messages, or a whole one up to its first answer", () =>
+    Effect.gen(function* () {
+      const question = { role: "user", content: "2+2?" }
+      const answer = { role: "assistant", content: "4" }
+      const system = { role: "system", content: "Be brief." }
+      const tools = [{ type: "function" }]
+      const lines = [
+        { prompt: [question], completion: [answer], tools: JSON.stringify(tools), answer: 4 },
+        { messages: [system, question, answer, question, answer], tools },
+        { messages: [question], tools: null },
+        { prompt: "text", tools: "a column as any other" },
+      ]
+      const directory = folder({ "t.jsonl": lines.map((line) => JSON.stringify(line)).join("\n") })
+      const { train } = yield* open(directory, { train: "t.jsonl" })
+      const all = yield* Effect.forEach([0, 1, 2, 3], train.row)
+      expect(all).toEqual([
+        { prompt: [question], completion: [answer], tools, columns: { answer: 4 } },
+        { prompt: [system, question], completion: [answer, question, answer], tools, columns: {} },
+        { prompt: [question], columns: {} },
+        { prompt: "text", columns: { tools: "a column as any other" } },
+      ])
+    }),
+  )
+
+  it.effect("names what is wrong with a conversation", () =>
+    Effect.gen(function* () {
+      const at = (row: unknown) => refusal(folder({ "t.jsonl": JSON.stringify(row) }))
+      const question = { role: "user", content: "?" }
+      expect(yield* at({ prompt: [] })).toBe(
+        't.jsonl:1: the column "prompt" must be text or a list of messages, not an empty list',
+      )
+      expect(yield* at({ prompt: [question, { content: "?" }] })).toBe(
+        't.jsonl:1: the column "prompt" must be text or a list of messages, not a list whose item 2 has no "role"',
+      )
+      expect(yield* at({ prompt: [question], completion: "4" })).toBe(
+        't.jsonl:1: the column "completion" must be a list of messages such as [{"role": "user", "content": "…"}], not string',
+      )
+      expect(yield* at({ prompt: "?", completion: [question] })).toBe(
+        't.jsonl:1: the column "completion" must be text, not a list of messages',
+      )
+      expect(yield* at({ messages: "?" })).toMatch(/^t\.jsonl:1: the column "messages" must be a list of messages/)
+      expect(yield* at({ messages: [{ role: "assistant", content: "!" }] })).toBe(
+        't.jsonl:1: the column "messages" starts with an answer of the assistant; it needs a question before it',
+      )
+      expect(yield* at({ prompt: [question], tools: "{" })).toBe(
+        't.jsonl:1: the column "tools" must be a list of JSON Schemas of tools, not string',
+      )
+    }),
+  )
+
   it.effect("names file and line of whatever is wrong", () =>
     Effect.gen(function* () {
       const first = `{"prompt":"p","answer":1}\n\n`
@@ -64,7 +114,9 @@ describe("task jsonl", () => {
       expect(yield* at(`{"question":"q","answer":1}`)).toBe(
         `t.jsonl:3: the column "prompt" is missing; the row has "question", "answer"`,
       )
-      expect(yield* at(`{"prompt":5}`)).toBe(`t.jsonl:3: the column "prompt" must be text, not number`)
+      expect(yield* at(`{"prompt":5}`)).toBe(
+        `t.jsonl:3: the column "prompt" must be text or a list of messages, not number`,
+      )
       expect(yield* at(`{"prompt":"p","completion":null}`)).toBe(
         `t.jsonl:3: the column "completion" must be text, not null`,
       )

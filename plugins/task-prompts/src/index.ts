@@ -1,14 +1,19 @@
-import { defineTask, TaskError, type Split } from "@rlpt/core"
+import { defineTask, TaskError, type Content, type Split } from "@rlpt/core"
 import { Effect, Schema } from "effect"
 
+const Message = Schema.StructWithRest(Schema.Struct({ role: Schema.NonEmptyString }), [
+  Schema.Record(Schema.String, Schema.Unknown),
+])
+const Prompts = Schema.NonEmptyArray(Schema.Union([Schema.String, Schema.NonEmptyArray(Message)]))
+
 export const PromptsOptions = Schema.Struct({
-  /** Texts to complete. `[""]` starts from the start token alone. */
-  prompts: Schema.NonEmptyArray(Schema.String),
-  /** Texts of the held-out split; without them there is none. */
-  evalPrompts: Schema.optionalKey(Schema.NonEmptyArray(Schema.String)),
+  /** Texts to complete, or lists of messages for the model's chat template. `[""]` starts from the start token alone. */
+  prompts: Prompts,
+  /** Those of the held-out split; without them there is none. */
+  evalPrompts: Schema.optionalKey(Prompts),
 })
 
-const split = (prompts: ReadonlyArray<string>): Split => ({
+const split = (prompts: ReadonlyArray<Content>): Split => ({
   size: prompts.length,
   row: (index) => {
     const prompt = prompts[index]

@@ -3,9 +3,10 @@ import { Effect } from "effect"
 import { TrainError } from "../errors.ts"
 import { mean } from "../statistics.ts"
 import { finite } from "./metrics.ts"
+import type { ChatTemplateOptions } from "./tokenize.ts"
 import { generate, readPrompts, score, stopTokens } from "./rollouts.ts"
 
-export interface EvaluateOptions {
+export interface EvaluateOptions extends ChatTemplateOptions {
   /** Rows of the eval split to use, from its first one; fewer if it is smaller. */
   readonly evalSize: number
   readonly maxCompletionLength: number
@@ -28,7 +29,7 @@ export const evaluate = Effect.fn("evaluate")(function* (options: EvaluateOption
   const split = yield* evalSplit
   const rows = Array.from({ length: Math.min(evalSize, split.size) }, (_, row) => row)
   const trajectories = yield* generate({
-    prompts: yield* readPrompts(split, rows, maxCompletionLength),
+    prompts: yield* readPrompts(split, rows, options),
     numGenerations: 1,
     sampling: {
       temperature: 0,

@@ -10,7 +10,7 @@ import {
 } from "@rlpt/core"
 import { Effect, Stream } from "effect"
 import { TrainError } from "../errors.ts"
-import { tokenize } from "./tokenize.ts"
+import { type ChatTemplateOptions, encodePrompt, tokenize } from "./tokenize.ts"
 
 /**
  * Reads and tokenises `rows` of a split; fails with the row's name if a prompt cannot be tokenised or leaves no room for
@@ -19,15 +19,16 @@ import { tokenize } from "./tokenize.ts"
 export const readPrompts = Effect.fn("readPrompts")(function* (
   split: Split,
   rows: ReadonlyArray<number>,
-  maxCompletionLength: number,
+  options: ChatTemplateOptions & { readonly maxCompletionLength: number },
 ) {
+  const { maxCompletionLength } = options
   const task = yield* Task
   const { contextLength } = yield* RolloutEngine
   const room = contextLength - maxCompletionLength
   return yield* Effect.forEach(rows, (row) =>
     Effect.gen(function* () {
-      const { columns, prompt: text } = yield* split.row(row)
-      const tokens = yield* tokenize(text, `Row ${row} of task "${task.name}"`)
+      const read = yield* split.row(row)
+      const { tokens, ...prompt } = yield* encodePrompt(read, options, `Row ${row} of task "${task.name}"`)
       if (tokens.length === 0) {
         return yield* new TrainError({ message: `Row ${row} of task "${task.name}" has an empty prompt.` })
       }
@@ -38,7 +39,7 @@ export const readPrompts = Effect.fn("readPrompts")(function* (
             `maxCompletionLength ${maxCompletionLength} leaves ${room}. Remove the row or lower maxCompletionLength.`,
         })
       }
-      return { row, text, tokens, columns } satisfies Prompt
+      return { row, ...prompt, tokens, columns: read.columns } satisfies Prompt
     }),
   )
 })
@@ -93,6 +94,7 @@ export const score = Effect.fn("score")(function* (
   const scores = yield* reward.score(
     trajectories.map(({ completion, completionTokens, finishReason, prompt }) => ({
       prompt: prompt.text,
+      ...(prompt.messages && { messages: prompt.messages }),
       completion,
       completionTokens,
       columns: prompt.columns,

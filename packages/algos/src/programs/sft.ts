@@ -1,4 +1,4 @@
-import { type LossBatch, Policy, type Split, Task, Tokenizer, type TokenSequence } from "@rlpt/core"
+import { type LossBatch, Policy, type Split, Task, type TokenSequence } from "@rlpt/core"
 import { Effect } from "effect"
 import { countBatch, tokenWeights } from "../aggregation.ts"
 import { TrainError } from "../errors.ts"
@@ -13,12 +13,13 @@ import { evalSplit } from "./evaluate.ts"
 import { runSteps } from "./loop.ts"
 import { finite } from "./metrics.ts"
 import { makeStopwatch } from "./stopwatch.ts"
-import { tokenize } from "./tokenize.ts"
+import { encodeExample } from "./tokenize.ts"
 import { countRefused, updateModel } from "./update.ts"
 
 /**
  * Supervised fine-tuning: the policy learns to continue each row's prompt with its completion and then to end. Only
- * completion tokens are in the loss. Resumes, evaluates (`eval/loss`), tracks and saves as {@link runSteps} says.
+ * completion tokens are in the loss; of a conversation only what the assistant says (TRL's `assistant_only_loss`), each
+ * time with the token that ends its turn. Resumes, evaluates (`eval/loss`), tracks and saves as {@link runSteps} says.
  */
 export const sft = Effect.fn("sft")(function* (options: SftOptions) {
   const policy = yield* Policy
@@ -38,14 +39,14 @@ export const sft = Effect.fn("sft")(function* (options: SftOptions) {
 })
 
 const sftStep = Effect.fn("sftStep")(function* (options: SftOptions, state: TrainerState) {
-  const { batchSize, maxGradNorm, maxLength, microBatchSize, seed } = options
+  const { batchSize, maxGradNorm, microBatchSize, seed } = options
   const { train } = yield* Task
   const policy = yield* Policy
   const step = state.step + 1
   const stopwatch = makeStopwatch()
 
   const rows = rowsOfStep({ seed, size: train.size, rowsPerStep: batchSize }, step)
-  const sequences = yield* readSequences(train, rows, maxLength)
+  const sequences = yield* readSequences(train, rows, options)
   const learningRate = learningRateFactor(options, step) * options.learningRate
   const { optimizer, report } = yield* stopwatch.time(
     "update_time",
@@ -69,19 +70,21 @@ const sftStep = Effect.fn("sftStep")(function* (options: SftOptions, state: Trai
   }
 })
 
-/** Mean negative log-likelihood (nats) of the completion tokens of the first rows of the eval split. */
-const evalLoss = Effect.fn("evalLoss")(function* ({ evalSize, maxLength, microBatchSize }: SftOptions) {
+/** Mean negative log-likelihood (nats) of the learnt tokens of the first rows of the eval split. */
+const evalLoss = Effect.fn("evalLoss")(function* (options: SftOptions) {
+  const { evalSize, microBatchSize } = options
   const policy = yield* Policy
   const split = yield* evalSplit
   const rows = Array.from({ length: Math.min(evalSize, split.size) }, (_, row) => row)
-  const sequences = yield* readSequences(split, rows, maxLength)
+  const sequences = yield* readSequences(split, rows, options)
   const logProbs = yield* inMicroBatches(sequences, microBatchSize, (part) => policy.logProbs(part, 1))
-  return { "eval/loss": -mean(concat(logProbs)) }
+  const learnt = logProbs.map((values, i) => values.filter((_, t) => sequences[i]!.mask[t] === 1))
+  return { "eval/loss": -mean(concat(learnt)) }
 })
 
-/** Every completion token counts the same. */
-const tokenMeanBatch = (sequences: ReadonlyArray<TokenSequence>): LossBatch => {
-  const masks = sequences.map(({ promptLength, tokens }) => new Uint8Array(tokens.length - promptLength).fill(1))
+/** Every token that is learnt counts the same. */
+const tokenMeanBatch = (sequences: ReadonlyArray<SftSequence>): LossBatch => {
+  const masks = sequences.map(({ mask }) => mask)
   const counts = countBatch(masks)
   return {
     sequences,
@@ -92,45 +95,41 @@ const tokenMeanBatch = (sequences: ReadonlyArray<TokenSequence>): LossBatch => {
 }
 
 interface SftSequence extends TokenSequence {
+  /** 1 for each token from `promptLength` on that is learnt, the first and the last for certain. */
+  readonly mask: Uint8Array
   /** Whether the row was longer than `maxLength`. */
   readonly isCut: boolean
 }
 
 /**
- * Rows as token ids: prompt, completion, end-of-text. The prompt is tokenised by itself, exactly as it is when the model
- * is sampled from. Rows longer than `maxLength` are cut at the end, and refused if that leaves nothing to learn.
+ * Rows as token ids, with which of them are learnt. Rows longer than `maxLength` are cut at the end, and refused if that
+ * leaves nothing to learn.
  */
-const readSequences = Effect.fnUntraced(function* (split: Split, rows: ReadonlyArray<number>, maxLength: number) {
+const readSequences = Effect.fnUntraced(function* (split: Split, rows: ReadonlyArray<number>, options: SftOptions) {
   const task = yield* Task
-  return yield* Effect.forEach(rows, (row) =>
+  const { maxLength } = options
+  return yield* Effect.forEach(rows, (number) =>
     Effect.gen(function* () {
-      const { completion, prompt } = yield* split.row(row)
-      const fail = (problem: string) => new TrainError({ message: `Row ${row} of task "${task.name}" ${problem}.` })
-      if (completion === undefined) return yield* fail("has no completion to learn from")
-      const { endOfText } = yield* Tokenizer
-      const encode = (text: string) => tokenize(text, `Row ${row} of task "${task.name}"`)
-      const promptTokens = yield* encode(prompt)
-      if (promptTokens.length === 0) return yield* fail("has an empty prompt")
-      if (promptTokens.length >= maxLength) {
-        return yield* fail(
-          `has a prompt of ${promptTokens.length} tokens, which leaves nothing of maxLength ${maxLength}`,
-        )
+      const row = yield* split.row(number)
+      const where = `Row ${number} of task "${task.name}"`
+      const fail = (problem: string) => new TrainError({ message: `${where} ${problem}.` })
+      if (row.completion === undefined) return yield* fail("has no completion to learn from")
+      const { mask, tokens } = yield* encodeExample(row, row.completion, options, where)
+      const kept = mask.subarray(0, maxLength)
+      const begin = mask.indexOf(1)
+      if (begin < 0) return yield* fail("has no answer of the assistant to learn from")
+      // Nothing predicts the first token.
+      if (begin === 0) return yield* fail("has an empty prompt")
+      if (begin >= maxLength) {
+        return yield* fail(`has a prompt of ${begin} tokens, which leaves nothing of maxLength ${maxLength}`)
       }
-      const completionTokens =
-        continuation(promptTokens, yield* encode(prompt + completion)) ??
-        (yield* encode(completion)).subarray((yield* encode("")).length)
-      const last = completionTokens.at(-1)
-      const end = last !== undefined && endOfText.includes(last) ? [] : endOfText.slice(0, 1)
-      const tokens = Int32Array.from([...promptTokens, ...completionTokens, ...end])
+      const end = kept.lastIndexOf(1) + 1
       return {
-        tokens: tokens.subarray(0, maxLength),
-        promptLength: promptTokens.length,
+        tokens: tokens.subarray(0, end),
+        promptLength: begin,
+        mask: kept.subarray(begin, end),
         isCut: tokens.length > maxLength,
       } satisfies SftSequence
     }),
   )
 })
-
-/** What follows `prefix` in `tokens`; `undefined` where the text was cut differently across the boundary. */
-const continuation = (prefix: Int32Array, tokens: Int32Array): Int32Array | undefined =>
-  prefix.every((token, i) => tokens[i] === token) ? tokens.subarray(prefix.length) : undefined

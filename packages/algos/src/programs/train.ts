@@ -79,7 +79,7 @@ const trainStep = Effect.fn("trainStep")(function* (
   const stopwatch = makeStopwatch()
 
   const rows = rowsOfStep({ seed, size: task.train.size, rowsPerStep: promptsPerStep }, step)
-  const prompts = yield* readPrompts(task.train, rows, maxCompletionLength)
+  const prompts = yield* readPrompts(task.train, rows, options)
   const request = { prompts, numGenerations, sampling, seed: rolloutSeed(seed, step) }
   const trajectories = yield* stopwatch.time("rollout_time", generate(request))
   const scored = yield* stopwatch.time("reward_time", score(trajectories, maxCompletionLength))

@@ -264,6 +264,39 @@ describe("supervised fine-tuning", () => {
     }),
   )
 
+  it.effect("learns what the assistant says of a conversation, and nothing else", () =>
+    Effect.gen(function* () {
+      const say = (role: string) => (content: string) => ({ role, content })
+      const [user, assistant] = [say("user"), say("assistant")]
+      const conversation: Hooks = {
+        // The answer in the prompt is given; of the rest, two answers are learnt and a question is not.
+        prompt: () => [user("a"), assistant("b"), user("c")],
+        completion: () => [assistant("dd"), user("aaa"), assistant("b"), user("c")],
+      }
+      const disk = emptyDisk()
+      const { policy } = yield* tune(disk, { maxSteps: 1, evalSteps: 1, microBatchSize: 1 }, conversation)
+      const [call] = policy.calls
+      if (call?.kind !== "accumulate") return expect.unreachable()
+      const [sequence] = call.batch.sequences
+      expect([...sequence!.tokens]).toEqual([1, 2, 3, 4, 4, 1, 1, 1, 2])
+      expect(sequence!.promptLength).toBe(3)
+      const learnt = 4 * 3
+      expect([...call.batch.weights[0]!]).toEqual(
+        Array.from(Float32Array.of(1, 1, 0, 0, 0, 1), (w) => Math.fround(w / learnt)),
+      )
+      expect(disk.metrics.get(1)!["loss"]).toBeCloseTo(Math.log(5), 6)
+      expect(disk.metrics.get(0)!["eval/loss"]).toBeCloseTo(Math.log(5), 6)
+
+      const silent = { ...conversation, completion: () => [user("a")] }
+      const error = yield* Effect.flip(tune(emptyDisk(), {}, silent))
+      expect(error.message).toMatch(/^Row \d+ of task "letters" has no answer of the assistant to learn from/)
+      const mixed = { ...conversation, completion: () => "dd" }
+      expect((yield* Effect.flip(tune(emptyDisk(), {}, mixed))).message).toMatch(
+        /^Row \d+ of task "letters": the completion is text, but the prompt is a list of messages/,
+      )
+    }),
+  )
+
   it.effect("cuts rows at maxLength and refuses those with nothing left to learn", () =>
     Effect.gen(function* () {
       const disk = emptyDisk()

@@ -52,6 +52,24 @@ describe("a GRPO run", () => {
     }),
   )
 
+  it.effect("samples from conversations, which rewards see as messages too", () =>
+    Effect.gen(function* () {
+      const messages = [{ role: "user", content: "ab" }]
+      const seen: Array<unknown> = []
+      const { disk, requests } = yield* run(trainOptions({ maxSteps: 1, logCompletionsSteps: 1 }), emptyDisk(), {
+        prompt: () => messages,
+        score: ({ messages: asked, prompt }) =>
+          Effect.sync(() => {
+            seen.push({ prompt, messages: asked })
+            return { rewards: {}, reward: 1 }
+          }),
+      })
+      expect([...requests.at(-1)!.prompts[0]!.tokens]).toEqual([1, 2])
+      expect(seen[0]).toEqual({ prompt: "ab", messages })
+      expect(disk.samples.get(1)![0]!.prompt).toBe("ab")
+    }),
+  )
+
   it.effect("makes numIterations × stepsPerGeneration updates a step, each on whole groups", () =>
     Effect.gen(function* () {
       const options = trainOptions({

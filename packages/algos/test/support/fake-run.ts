@@ -1,6 +1,7 @@
 import {
   CheckpointError,
   CheckpointStore,
+  type Content,
   Critic,
   type Metrics,
   Policy,
@@ -24,6 +25,7 @@ import { distribution, type FakeModel, fakeCritic, fakePolicy } from "./fake-mod
 /** Token 0 ends a text; the others are the letters a, b, c, … */
 export const VOCABULARY = 5
 const END = 0
+const tokensOf = (text: string) => Int32Array.from(text, (char) => char.charCodeAt(0) - 96)
 const letter = (token: number) => String.fromCharCode(96 + token)
 
 export const trainOptions = (input: Partial<typeof TrainOptions.Encoded>): TrainOptions =>
@@ -68,7 +70,8 @@ export interface Hooks {
   readonly score?: (input: RewardInput) => Effect.Effect<Score>
   readonly rows?: number
   readonly evalRows?: number
-  readonly prompt?: (row: number) => string
+  readonly prompt?: (row: number) => Content
+  readonly completion?: (row: number) => Content
   readonly contextLength?: number
   /** Left out on purpose. */
   readonly without?: ReadonlyArray<"reference" | "critic">
@@ -88,7 +91,19 @@ export const fakeRun = (disk: Disk, hooks: Hooks = {}) => {
     Layer.succeed(Reward, reward(hooks)),
     Layer.succeed(Task, task(hooks)),
     Layer.succeed(Tokenizer, {
-      encode: (text) => Effect.succeed(Int32Array.from(text, (char) => char.charCodeAt(0) - 96)),
+      encode: (text) => Effect.succeed(tokensOf(text)),
+      // A conversation is what its messages say, without anything between them.
+      encodePrompt: (messages) => {
+        const text = messages.map(({ content }) => content).join("")
+        return Effect.succeed({ text, tokens: tokensOf(text) })
+      },
+      encodeChat: (messages, { from = 0 } = {}) => {
+        const text = messages.map(({ content }) => content).join("")
+        const mask = messages.flatMap(({ role, content }, i) =>
+          Array.from(String(content), () => Number(role === "assistant" && i >= from)),
+        )
+        return Effect.succeed({ text, tokens: tokensOf(text), assistantMask: Uint8Array.from(mask) })
+      },
       decode: (tokens) =>
         Array.from(
           tokens.filter((token) => token !== END),
@@ -181,10 +196,16 @@ const reward = ({ score = defaultScore }: Hooks): Context.Service.Shape<typeof R
   score: (inputs) => Effect.forEach(inputs, score),
 })
 
-const task = ({ evalRows = 3, prompt = () => "ab", rows = 8 }: Hooks): Context.Service.Shape<typeof Task> => {
+const task = ({
+  evalRows = 3,
+  prompt = () => "ab",
+  completion = () => "aa",
+  rows = 8,
+}: Hooks): Context.Service.Shape<typeof Task> => {
   const split = (size: number) => ({
     size,
-    row: (index: number) => Effect.succeed({ prompt: prompt(index), completion: "aa", columns: { index } }),
+    row: (index: number) =>
+      Effect.succeed({ prompt: prompt(index), completion: completion(index), columns: { index } }),
   })
   return { name: "letters", train: split(rows), ...(evalRows > 0 && { eval: split(evalRows) }) }
 }

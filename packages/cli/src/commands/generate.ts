@@ -18,6 +18,15 @@ export const generateCommand = Command.make(
       Argument.optional,
     ),
     model: flags.model,
+    chat: Flag.Boolean("chat").pipe(
+      Flag.withDescription("Take the text as a user's message and write it with the model's chat template"),
+      Flag.withDefault(false),
+    ),
+    system: Flag.String("system").pipe(
+      Flag.withMetavar("text"),
+      Flag.withDescription("System message of the chat; implies --chat"),
+      Flag.optional,
+    ),
     adapter: flags.adapter,
     maxCompletionLength: Flag.Int("max-completion-length").pipe(
       Flag.withSchema(Positive),
@@ -45,9 +54,20 @@ export const generateCommand = Command.make(
       Flag.withDefault(1),
     ),
   },
-  Effect.fn(function* ({ adapter, count, greedy, maxCompletionLength, model, prompt, seed, temperature }) {
+  Effect.fn(function* ({
+    adapter,
+    chat,
+    count,
+    greedy,
+    maxCompletionLength,
+    model,
+    prompt,
+    seed,
+    system,
+    temperature,
+  }) {
     const path = yield* Path.Path
-    const text = yield* Option.match(prompt, { onNone: () => readPrompt, onSome: Effect.succeed })
+    const words = yield* Option.match(prompt, { onNone: () => readPrompt, onSome: Effect.succeed })
     const directory = yield* modelDirectory({
       model: Option.getOrUndefined(model),
       root: path.resolve(),
@@ -56,7 +76,13 @@ export const generateCommand = Command.make(
     const generate = Effect.gen(function* () {
       const tokenizer = yield* Tokenizer
       const engine = yield* RolloutEngine
-      const tokens = yield* tokenizer.encode(text)
+      const { text, tokens } =
+        chat || Option.isSome(system)
+          ? yield* tokenizer.encodePrompt([
+              ...Option.toArray(system).map((content) => ({ role: "system", content })),
+              { role: "user", content: words },
+            ])
+          : { text: words, tokens: yield* tokenizer.encode(words) }
       if (tokens.length === 0)
         return yield* new CliFailure({ message: "the prompt is empty, and the model has no start token" })
       const room = engine.contextLength - tokens.length
@@ -88,6 +114,10 @@ export const generateCommand = Command.make(
   Command.withExamples([
     { command: 'rlpt generate "3 + 4 ="', description: "Ask the built-in model" },
     { command: 'rlpt generate --model runs/quiet-otter/model --greedy "3 + 4 ="', description: "Ask a trained one" },
+    {
+      command: 'rlpt generate --model ./SmolLM2-135M-Instruct --chat "What is the capital of France?"',
+      description: "Ask an instruct model by its chat template",
+    },
     { command: "rlpt generate -n 4 --temperature 0.7 < prompt.txt", description: "Draw four completions of a file" },
   ]),
 )

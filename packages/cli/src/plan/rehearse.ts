@@ -1,5 +1,5 @@
 import { Effect, Layer, Stream } from "effect"
-import { sft, train } from "@rlpt/algos"
+import { encodeExample, encodePrompt, sft, train, type ChatTemplateOptions } from "@rlpt/algos"
 import {
   CheckpointError,
   CheckpointStore,
@@ -8,7 +8,6 @@ import {
   Reward,
   RolloutEngine,
   Task,
-  Tokenizer,
   Tracker,
   type LossBatch,
   type LossProgram,
@@ -62,7 +61,7 @@ export const rehearse = (run: Rehearsed, gpu: Gpu) => {
   const outcome = Effect.map(PolicyInfo, ({ model, parameters, trainable }): Rehearsal => {
     return { memory: gpu.memory(), parameters, trainable, vocabSize: model.config.vocabSize, scored }
   })
-  const stage = Layer.mergeAll(longestFirst(run.task), watched(onBatch), silence)
+  const stage = Layer.mergeAll(longestFirst(run.task, run.config), watched(onBatch), silence)
   if (run.command === "sft") {
     return Effect.flatMap(RolloutEngine, ({ contextLength }) =>
       sft({ ...run.config, ...step, maxLength: Math.min(run.config.maxLength, contextLength) }),
@@ -86,22 +85,26 @@ export const rehearse = (run: Rehearsed, gpu: Gpu) => {
 }
 
 /** The task with its longest rows first, as often as it takes. */
-const longestFirst = ({ name, train: rows, eval: heldOut }: Task["Service"]) =>
+const longestFirst = ({ name, train: rows, eval: heldOut }: Task["Service"], options: ChatTemplateOptions) =>
   Layer.effect(
     Task,
     Effect.gen(function* () {
-      return { name, train: yield* longest(rows), ...(heldOut && { eval: yield* longest(heldOut) }) }
+      const task = { name, train: yield* longest(rows, options) }
+      return { ...task, ...(heldOut && { eval: yield* longest(heldOut, options) }) }
     }),
   )
 
-const longest = Effect.fnUntraced(function* (split: Split) {
-  const { encode } = yield* Tokenizer
+const longest = Effect.fnUntraced(function* (split: Split, options: ChatTemplateOptions) {
   const rows = yield* Effect.forEach(
     Array.from({ length: Math.min(split.size, rowsToSearch) }, (_, i) => i),
     (index) =>
       Effect.gen(function* () {
         const row = yield* split.row(index)
-        return { row, length: (yield* encode(row.prompt + (row.completion ?? ""))).length }
+        const where = `row ${index}`
+        const { tokens } = row.completion
+          ? yield* encodeExample(row, row.completion, options, where)
+          : yield* encodePrompt(row, options, where)
+        return { row, length: tokens.length }
       }),
   )
   const sorted = rows.toSorted((a, b) => b.length - a.length)

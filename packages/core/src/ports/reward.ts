@@ -1,4 +1,5 @@
 import { Context, Schema, type Effect } from "effect"
+import type { ChatMessage } from "../chat.ts"
 import type { Trajectory } from "../trajectory.ts"
 
 export class RewardError extends Schema.TaggedError<RewardError>()("RewardError", {
@@ -10,7 +11,10 @@ export class RewardError extends Schema.TaggedError<RewardError>()("RewardError"
 
 /** What a reward function sees of a trajectory. */
 export interface RewardInput {
+  /** As the model read it: a conversation is written by its chat template. */
   readonly prompt: string
+  /** The messages of a conversation; absent where the prompt is text. */
+  readonly messages?: ReadonlyArray<ChatMessage>
   readonly completion: string
   readonly completionTokens: Int32Array
   /** The other columns of the dataset row. */

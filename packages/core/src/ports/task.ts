@@ -1,15 +1,18 @@
 import { Context, Schema, type Effect } from "effect"
+import type { ChatTools, Content } from "../chat.ts"
 
 export class TaskError extends Schema.TaggedError<TaskError>()("TaskError", {
   message: Schema.String,
   cause: Schema.optionalKey(Schema.Defect()),
 }) {}
 
-/** One row of a data set: text for the model and columns for the rewards. */
+/** One row of a data set: text or a conversation for the model, and columns for the rewards. */
 export interface TaskRow {
-  readonly prompt: string
-  /** The text to imitate; only supervised fine-tuning reads it. */
-  readonly completion?: string
+  readonly prompt: Content
+  /** What to imitate, of the same kind as the prompt; only supervised fine-tuning reads it. */
+  readonly completion?: Content
+  /** Tools that the chat template of a conversation tells the model of. */
+  readonly tools?: ChatTools
   readonly columns: Readonly<Record<string, unknown>>
 }
 

@@ -122,12 +122,16 @@ const load = (source: string | ModelFiles, options: LoadOptions = {}) =>
 const named = (source: string | ModelFiles): string => (typeof source === "string" ? source : "the model")
 
 const tokenizerService = (tokenizer: ModelTokenizer): Tokenizer["Service"] => ({
-  encode: (text) =>
-    Effect.try({
-      try: () => tokenizer.encode(text),
-      catch: (cause) => new TokenizerError({ message: cause instanceof Error ? cause.message : String(cause), cause }),
-    }),
+  encode: (text) => tokenizing(() => tokenizer.encode(text)),
+  encodePrompt: (messages, options) => tokenizing(() => tokenizer.encodePrompt(messages, options)),
+  encodeChat: (messages, options) => tokenizing(() => tokenizer.encodeChat(messages, options)),
   decode: tokenizer.decode,
   endOfText: tokenizer.endOfText,
   vocabularySize: tokenizer.vocabularySize,
 })
+
+const tokenizing = <A>(run: () => A): Effect.Effect<A, TokenizerError> =>
+  Effect.try({
+    try: run,
+    catch: (cause) => new TokenizerError({ message: cause instanceof Error ? cause.message : String(cause), cause }),
+  })

@@ -25,17 +25,21 @@ export interface ChatEncoding {
  * `{% generation %}` tags enclose, as transformers does, or else what each assistant's message adds to the conversation
  * before it, up to the end-of-turn token.
  *
+ * @param options `from`: what the assistant says before the message of this number is left out of the mask
  * @throws ModelError if the template refuses the conversation, or rewrites it so that the assistant's part is not clear
  */
 export const encodeChat = (
   chat: ChatEncoding,
   messages: ReadonlyArray<ChatMessage>,
-  options: ChatOptions = {},
+  { from = 0, ...options }: ChatOptions & { readonly from?: number } = {},
 ): EncodedChat => {
   const { template, encode } = chat
   const text = template.render(messages, options)
   const tokens = encode(text)
-  const spans = template.generationSpans(messages, options) ?? assistantSpans(chat, messages, options, text)
+  const tagged = template.generationSpans(messages, options)
+  const spans = tagged
+    ? tagged.slice(spansBefore(template, messages.slice(0, from), options))
+    : assistantSpans(chat, messages, options, text, from)
   const assistantMask = new Uint8Array(tokens.length)
   for (const { begin, end } of spans) {
     if (begin === end) continue
@@ -43,6 +47,43 @@ export const encodeChat = (
     assistantMask.fill(1, boundary(chat, text, tokens, begin).before, boundary(chat, text, tokens, end).after)
   }
   return { text, tokens, assistantMask }
+}
+
+/** Spans that the tags of a template enclose in the first messages of a conversation. */
+const spansBefore = (template: ChatTemplate, messages: ReadonlyArray<ChatMessage>, options: ChatOptions): number => {
+  // Without an answer there is none; and some templates refuse a conversation without messages.
+  if (!messages.some(({ role }) => role === "assistant")) return 0
+  return template.generationSpans(messages, { ...options, addGenerationPrompt: false })!.length
+}
+
+/**
+ * A conversation that a model is to go on with: with the words that start an answer, or, if the assistant's is the last
+ * message, open at the end of what it says, as transformers does for `continue_final_message`.
+ *
+ * @throws ModelError if the template refuses the conversation, or does not write a last message of the assistant's
+ */
+export const encodePrompt = (
+  { template, encode, path }: ChatEncoding,
+  messages: ReadonlyArray<ChatMessage>,
+  options: Omit<ChatOptions, "addGenerationPrompt"> = {},
+): Pick<EncodedChat, "text" | "tokens"> => {
+  const last = messages.at(-1)
+  const isOpen = last?.role === "assistant"
+  const written = template.render(messages, { ...options, addGenerationPrompt: !isOpen })
+  const text = isOpen ? openAt(written, last.content, path) : written
+  return { text, tokens: encode(text) }
+}
+
+/** `written` up to the end of the last message's content. Templates may trim that. */
+const openAt = (written: string, content: unknown, path: string): string => {
+  const trimmed = typeof content === "string" ? content.trim() : ""
+  const at = written.lastIndexOf(trimmed)
+  if (typeof content !== "string" || at < 0) {
+    const problem = "the chat template does not write the last message as it is, so that it cannot be gone on with"
+    throw new ModelError("tokenizer", path, problem)
+  }
+  const whole = content.trimStart()
+  return written.slice(0, at + (written.startsWith(whole, at) ? whole : trimmed).length)
 }
 
 /**
@@ -71,9 +112,10 @@ const assistantSpans = (
   messages: ReadonlyArray<ChatMessage>,
   options: ChatOptions,
   text: string,
+  from: number,
 ): ReadonlyArray<Span> =>
   messages.flatMap(({ role }, index) => {
-    if (role !== "assistant") return []
+    if (role !== "assistant" || index < from) return []
     // Some templates refuse a conversation without messages.
     const before =
       index === 0 ? "" : template.render(messages.slice(0, index), { ...options, addGenerationPrompt: false })

@@ -3,7 +3,7 @@ import { tokenIds, type DecoderConfig } from "../config.ts"
 import { ModelError } from "../errors.ts"
 import { readJson, readText, type FileSource } from "../files.ts"
 import { parseChatTemplate, type ChatMessage, type ChatOptions, type ChatTemplate } from "./chat-template.ts"
-import { encodeChat, encodeFollowing, type ChatEncoding, type EncodedChat } from "./chat.ts"
+import { encodeChat, encodeFollowing, encodePrompt, type ChatEncoding, type EncodedChat } from "./chat.ts"
 import { repairByteFallback, repairDigits } from "./repairs.ts"
 
 /** `tokenizer.json` and `tokenizer_config.json`, parsed, and the text of `chat_template.jinja`. */
@@ -37,7 +37,15 @@ export interface ModelTokenizer {
    */
   readonly applyChatTemplate: (messages: ReadonlyArray<ChatMessage>, options?: ChatOptions) => string
   /** Its tokens, and which of them the assistant wrote. See {@link encodeChat}. */
-  readonly encodeChat: (messages: ReadonlyArray<ChatMessage>, options?: ChatOptions) => EncodedChat
+  readonly encodeChat: (
+    messages: ReadonlyArray<ChatMessage>,
+    options?: ChatOptions & { readonly from?: number },
+  ) => EncodedChat
+  /** The text and tokens of a conversation that the model is to go on with. See {@link encodePrompt}. */
+  readonly encodePrompt: (
+    messages: ReadonlyArray<ChatMessage>,
+    options?: Omit<ChatOptions, "addGenerationPrompt">,
+  ) => Pick<EncodedChat, "text" | "tokens">
   /** The tokens between a sampled answer and the next one. See {@link encodeFollowing}. */
   readonly encodeFollowing: (
     history: ReadonlyArray<ChatMessage>,
@@ -131,6 +139,7 @@ export const createTokenizer = (
     hasChatTemplate: templates.exist,
     applyChatTemplate: (messages, options) => chat(options).template.render(messages, options),
     encodeChat: (messages, options) => encodeChat(chat(options), messages, options),
+    encodePrompt: (messages, options) => encodePrompt(chat(options), messages, options),
     encodeFollowing: (history, following, options) => encodeFollowing(chat(options), history, following, options),
   }
 }
