@@ -21,7 +21,7 @@ const launchesOf = (layers: number): readonly [forward: number, training: number
     num_key_value_heads: 2,
   })
   const decoder = createDecoder(gpu, config)
-  const specs = decoderParameters(config)
+  const specs = decoderParameters(config, "lm")
   const input = pack(gpu, [
     [1, 2, 3, 4, 5],
     [6, 7, 8],
