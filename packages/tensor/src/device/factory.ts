@@ -1,12 +1,14 @@
 import {
   bytesOf,
   dtypeOf,
+  quantizedForm,
   showShape,
   sizeOf,
   type ComputeType,
   type DType,
   type HalfType,
   type HostArray,
+  type QuantizedType,
   type Shape,
 } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
@@ -82,6 +84,14 @@ export abstract class TensorFactory {
     const padded = new Uint16Array(bits.length + (bits.length % 2))
     padded.set(bits)
     return this.upload(padded, shape, dtype, owner)
+  }
+
+  /** A tensor of a quantised dtype from its blocks: groups of the flattened tensor one after the other. */
+  quantized(words: Uint32Array<ArrayBuffer>, shape: Shape, dtype: QuantizedType, owner = "tensor"): Tensor {
+    const { group } = quantizedForm(dtype)
+    if (sizeOf(shape) % group !== 0 || words.byteLength !== bytesOf(dtype, sizeOf(shape)))
+      throw new ShapeError("quantized", `${words.length} words are not ${showShape(shape)} as ${dtype}`)
+    return this.upload(words, shape, dtype, owner)
   }
 
   /** Normal deviates, a function of `seed` and the element's position alone. */

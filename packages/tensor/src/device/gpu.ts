@@ -5,6 +5,7 @@ import {
   computeType,
   dtypeOf,
   hostArray,
+  isQuantized,
   sameShape,
   showShape,
   storedArray,
@@ -237,6 +238,8 @@ export class Gpu extends TensorFactory {
   write(tensor: Tensor, data: HostArray): void {
     if (data.length !== tensor.size || dtypeOf(data) !== computeType(tensor.dtype))
       throw new ShapeError("write", `${data.length} × ${dtypeOf(data)} do not fit ${tensor.size} × ${tensor.dtype}`)
+    if (isQuantized(tensor.dtype))
+      throw new ShapeError("write", `${tensor.dtype} is not made of single numbers: make another tensor`)
     const [storage] = this.#storages([tensor])
     this.device.queue.writeBuffer(storage!.buffer, storage!.offset, storedArray(tensor.dtype, data))
   }

@@ -1,16 +1,18 @@
-import { isHalf } from "../dtype.ts"
+import { isPacked } from "../dtype.ts"
 import { TensorError } from "../errors.ts"
 import type { FusedOp } from "./fused-op.ts"
 import { Node, specOf } from "./node.ts"
 import type { Tensor } from "./tensor.ts"
 
-/** Puts a fused operation on the graph and returns its outputs. Its kernels read f32: halves are converted first. */
+/** Puts a fused operation on the graph and returns its outputs. What its kernels do not read as stored is made f32. */
 export const applyFused = <Attributes>(
   op: FusedOp<Attributes>,
   operands: readonly Tensor[],
   attributes: NoInfer<Attributes>,
 ): readonly Tensor[] => {
-  const inputs = operands.map((operand) => (isHalf(operand.dtype) ? operand.cast("f32") : operand))
+  const inputs = operands.map((operand, i) =>
+    isPacked(operand.dtype) && !op.readsPacked?.includes(i) ? operand.cast("f32") : operand,
+  )
   for (const input of inputs)
     if (input.gpu !== inputs[0]!.gpu) throw new TensorError(op.name, "operands live on different devices")
   const specs = op.infer(

@@ -1,4 +1,4 @@
-import { computeType, showShape } from "../dtype.ts"
+import { computeType, isQuantized, showShape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import { backward } from "./backward.ts"
 import { applyFusedOne } from "./apply.ts"
@@ -24,7 +24,7 @@ export const valueAndGrad = (fn: (...params: Tensor[]) => Tensor, params: readon
 
 /**
  * Gradients of the scalar `value` with respect to `params`. A parameter that it does not depend on gets zeros. Throws
- * `ShapeError` if the value is no scalar.
+ * `ShapeError` if the value is no scalar, or a parameter is quantised.
  */
 export const grad = (value: Tensor, params: readonly Tensor[]): readonly Tensor[] => {
   const { gpu } = value
@@ -35,6 +35,12 @@ export const grad = (value: Tensor, params: readonly Tensor[]): readonly Tensor[
 
 /** Gradients of Σ `seed` · `value` with respect to `params`; `undefined` for those that it does not depend on. */
 export const pullBack = (value: Tensor, seed: Tensor, params: readonly Tensor[]): readonly (Tensor | undefined)[] => {
+  const frozen = params.find(({ dtype }) => isQuantized(dtype))
+  if (frozen)
+    throw new ShapeError(
+      "grad",
+      `${frozen.dtype} ${showShape(frozen.shape)} has no gradient: train an adapter beside it, or cast it to f32 first`,
+    )
   const wanted = new Set(params.map((param) => param.value.node))
   const order = dependents(value.value.node, wanted)
   const grads = new Map<Node, (Tensor | undefined)[]>()

@@ -1,4 +1,4 @@
-import { computeType, isHalf, sameShape, type Shape } from "../dtype.ts"
+import { computeType, isPacked, sameShape, type Shape } from "../dtype.ts"
 import { TensorError } from "../errors.ts"
 import { productOfOthers } from "../kernels/scan.ts"
 import { spread } from "../ops/shape.ts"
@@ -112,7 +112,7 @@ const reduceBackward = (
 ): Tensor => {
   const spread = (t: Tensor) => t.reshape([outer, 1, inner]).broadcastTo([outer, length, inner])
   if (fn === "sum") return spread(gradient).reshape(input.shape)
-  const x = (isHalf(input.dtype) ? input.cast("f32") : input).reshape([outer, length, inner])
+  const x = (isPacked(input.dtype) ? input.cast("f32") : input).reshape([outer, length, inner])
   if (fn === "prod") return spread(gradient).mul(productOfOthers(x, 1)).reshape(input.shape)
   // Every element that attains the extremum takes part; ties share the gradient equally, as in JAX and PyTorch.
   const hits = x.equal(spread(output))

@@ -42,6 +42,8 @@ export interface DeviceTraits {
 /** A hand-written operation: its kernels and its gradient, in one file. */
 export interface FusedOp<Attributes> {
   readonly name: string
+  /** Inputs that may be of a packed dtype; others are converted to f32 first. */
+  readonly readsPacked?: readonly number[]
   /** Output specs. Throws a `ShapeError` for inputs that do not fit. */
   readonly infer: (inputs: readonly Spec[], attributes: Attributes) => readonly Spec[]
   readonly lower: (

@@ -1,6 +1,7 @@
 import {
   computeType,
   isHalf,
+  isQuantized,
   showShape,
   sizeOf,
   type ComputeType,
@@ -15,6 +16,7 @@ import { crossEntropy, type CrossEntropyOptions } from "../kernels/cross-entropy
 import { gather, indexSelect, scatter, scatterAdd } from "../kernels/gather.ts"
 import type { MatmulOptions } from "../kernels/matmul.ts"
 import { pack } from "../kernels/pack.ts"
+import { quantize } from "../kernels/quantize.ts"
 import { cumSum, type ScanOptions } from "../kernels/scan.ts"
 import { softmax } from "../kernels/softmax.ts"
 import { argSort, sort, topK, type Sorted, type SortOptions } from "../kernels/sort.ts"
@@ -83,11 +85,13 @@ export class Tensor extends Elementwise {
 
   /**
    * The same values as another dtype: f32 → i32 or u32 truncates and saturates, `bool` is 1 for everything but 0, f16 and
-   * bf16 round to nearest even. The gradient passes between floating-point dtypes, as f32.
+   * bf16 round to nearest even, int8 and int4 to the nearest multiple of what the largest of their group needs. The
+   * gradient passes between floating-point dtypes, as f32, but for quantised ones, which have none.
    */
   cast(dtype: DType): Tensor {
     if (dtype === this.dtype) return this
     if (isHalf(dtype)) return pack(this.cast("f32"), dtype)
+    if (isQuantized(dtype)) return quantize(this.cast("f32"), dtype)
     return this.derive({ kind: "cast" }, [this], this.shape, dtype)
   }
 

@@ -1,4 +1,4 @@
-import { showShape } from "../dtype.ts"
+import { computeType, showShape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import { applyFusedOne } from "../graph/apply.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
@@ -17,9 +17,10 @@ const dimensions = (layout: Layout, a: readonly number[], b: readonly number[]) 
 
 const batchedOp: FusedOp<{ readonly layout: Layout }> = {
   name: "matmul",
+  readsPacked: [0, 1],
   infer: ([a, b], { layout }) => {
-    if (a!.dtype !== "f32" || b!.dtype !== "f32")
-      throw new ShapeError("matmul", `needs f32 operands, got ${a!.dtype} and ${b!.dtype}`)
+    if (computeType(a!.dtype) !== "f32" || computeType(b!.dtype) !== "f32")
+      throw new ShapeError("matmul", `needs floating-point operands, got ${a!.dtype} and ${b!.dtype}`)
     const { batch, M, N } = dimensions(layout, a!.shape, b!.shape)
     return [{ shape: [batch, M, N], dtype: "f32" }]
   },

@@ -1,17 +1,22 @@
-import { showShape } from "../dtype.ts"
+import { showShape, type DType } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import { applyFusedOne } from "../graph/apply.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
+import { reader, widthType } from "../program/reader.ts"
 
-const gather: Kernel = {
-  name: "embedding: gather rows",
-  params: { items: "u32", width: "u32" },
-  buffers: [reads("table"), reads("ids", "i32"), writes("out")],
-  body: () => `${perItem(64, "p.items")}
-  out[i] = table[u32(ids[i / p.width]) * p.width + i % p.width];
+/** One invocation per vector of `width` elements. */
+const gather = (dtype: DType, width: 4 | 1): Kernel => {
+  const table = reader("table", dtype, width)
+  return {
+    name: `embedding: gather rows of ${dtype}, loads ${width}`,
+    params: { items: "u32", width: "u32" },
+    buffers: [table.buffer, reads("ids", "i32"), writes("out", widthType("f32", width))],
+    body: () => `${table.declaration}${perItem(64, "p.items")}
+  out[i] = ${table.at("u32(ids[i / p.width]) * p.width + i % p.width")};
 }`,
+  }
 }
 
 /** Column by column, rows in order: no atomics, so the sum has one order. */
@@ -38,6 +43,7 @@ const zero: Kernel = {
 
 const embeddingOp: FusedOp<undefined> = {
   name: "embedding",
+  readsPacked: [0],
   infer: ([table, ids]) => {
     if (table!.shape.length !== 2 || ids!.shape.length !== 1 || ids!.dtype !== "i32")
       throw new ShapeError(
@@ -47,8 +53,11 @@ const embeddingOp: FusedOp<undefined> = {
     return [{ shape: [ids!.shape[0]!, table!.shape[1]!], dtype: "f32" }]
   },
   lower: (emit, [table, ids], [out]) => {
-    const [rows, width] = out!.spec.shape as [number, number]
-    emit.launch(gather, [table!, ids!, out!], [rows * width, width], gridFor(rows * width, 64))
+    const [rows, columns] = out!.spec.shape as [number, number]
+    const width = columns % 4 === 0 ? 4 : 1
+    const items = (rows * columns) / width
+    const kernel = gather(table!.spec.dtype, width)
+    emit.launch(kernel, [table!, ids!, out!], [items, columns / width], gridFor(items, 64))
   },
   backward: ({ inputs: [table, ids], grads: [g] }) => [
     applyFusedOne(scatterOp, [g!, ids!], { tableRows: table!.shape[0]!, accumulate: false }),
@@ -67,5 +76,5 @@ const scatterOp: FusedOp<{ readonly tableRows: number; readonly accumulate: bool
   accumulating: (attributes) => ({ ...attributes, accumulate: true }),
 }
 
-/** Rows of `table` [V, D] picked by `ids` (i32 [N], 0 ≤ id < V): [N, D]. */
+/** Rows of `table` [V, D], which may be packed, picked by `ids` (i32 [N], 0 ≤ id < V): f32 [N, D]. */
 export const embedding = (table: Tensor, ids: Tensor): Tensor => applyFusedOne(embeddingOp, [table, ids], undefined)

@@ -86,6 +86,8 @@ const product = (emit: Emitter, layout: Layout, epilogue: Epilogue, a: Operand, 
 }
 
 type Attributes = TokenLogProbOptions
+/** And whether the head wants a gradient: a frozen one costs none. */
+type GradientAttributes = Attributes & { readonly trainsHead: boolean }
 
 /** Logits of some rows, [count, V], after the cap if there is one. */
 const logitsOf = (emit: Emitter, hidden: Operand, head: Operand, { softCap }: Attributes): Operand => {
@@ -106,6 +108,7 @@ const eachChunk = (rows: number, vocabulary: number, visit: (start: number, coun
 
 const logProbOp: FusedOp<Attributes> = {
   name: "tokenLogProbs",
+  readsPacked: [1],
   infer: ([hidden, head, targets]) => {
     const rows = hidden!.shape[0]!
     if (hidden!.shape[1] !== head!.shape[1] || targets!.shape[0] !== rows || targets!.dtype !== "i32")
@@ -127,10 +130,10 @@ const logProbOp: FusedOp<Attributes> = {
       emit.launch(kernel, operands, [count, vocabulary, 1 / temperature], grid)
     })
   },
-  backward: ({ inputs, outputs: [, entropy, lse], grads: [gradLogProb, gradEntropy], attributes }) => {
+  backward: ({ inputs, outputs: [, entropy, lse], grads: [gradLogProb, gradEntropy], attributes, needs }) => {
     const none = () => lse!.gpu.constant(0).broadcastTo(lse!.shape)
     const operands = [...inputs, lse!, entropy!, gradLogProb ?? none(), gradEntropy ?? none()]
-    const [dHidden, dHead] = applyFused(gradientOp, operands, attributes)
+    const [dHidden, dHead] = applyFused(gradientOp, operands, { ...attributes, trainsHead: needs[1]! })
     return [dHidden, dHead, undefined]
   },
 }
@@ -161,9 +164,10 @@ const rowsOp: FusedOp<LogProbOptions> = {
 export const logProbsOf = (logits: Tensor, targets: Tensor, { temperature }: LogProbOptions): Tensor =>
   applyFused(rowsOp, [logits, targets], { temperature })[0]!
 
-const gradientOp: FusedOp<Attributes> = {
+const gradientOp: FusedOp<GradientAttributes> = {
   name: "tokenLogProbs gradient",
-  infer: ([hidden, head]) => [hidden!, head!],
+  readsPacked: [1],
+  infer: ([hidden, head], { trainsHead }) => [hidden!, ...(trainsHead ? [{ ...head!, dtype: "f32" as const }] : [])],
   lower: (emit, [hidden, head, ...perRow], [dHidden, dHead], attributes) => {
     const { temperature, softCap } = attributes
     const [vocabulary] = head!.spec.shape as [number]
@@ -178,7 +182,7 @@ const gradientOp: FusedOp<Attributes> = {
         gridFor(items, 64),
       )
       product(emit, "nn", "store", logits, head!, part(dHidden!))
-      product(emit, "tn", start === 0 ? "store" : "accumulate", logits, part(hidden!), dHead!)
+      if (dHead) product(emit, "tn", start === 0 ? "store" : "accumulate", logits, part(hidden!), dHead)
     })
   },
 }
@@ -186,7 +190,7 @@ const gradientOp: FusedOp<Attributes> = {
 /**
  * log-probability of one target token per row, and the entropy of the whole distribution, without an N × V matrix: the
  * language-model head, the softmax and the gather run over chunks of rows, and again in the backward pass.
- * hidden: [N, D]; head: [V, D]; targets: i32 [N], 0 ≤ target < V. Exponentials are summed in blocks of 64, in order.
+ * hidden: [N, D]; head: [V, D], which may be packed; targets: i32 [N], 0 ≤ target < V. Exponentials are summed in blocks of 64, in order.
  */
 export const tokenLogProbs = (
   hidden: Tensor,

@@ -1,4 +1,5 @@
 import type { AdapterInfo } from "../adapter/info.ts"
+import { isPacked } from "../dtype.ts"
 import { plainMatmul } from "./matmul-plain.ts"
 import type { MatmulLaunch, Problem } from "./matmul-problem.ts"
 import { subgroupMatmul, type SubgroupTile } from "./matmul-subgroup.ts"
@@ -150,8 +151,17 @@ const worthALaunch = 0.1
 
 /** Whether to transpose B of an `nt` product first. Where B's rows lie far apart, large products gain from it. */
 export const turnsFirst = (problem: Problem, choice: MatmulChoice): boolean => {
-  const { layout, N, K, batch } = problem
-  if (layout !== "nt" || batch || choice.turning === 0 || N % 4 !== 0 || K % 4 !== 0 || N * K * 4 > turnedBytes)
+  const { layout, N, K, batch, stored } = problem
+  // What is packed stays so: a copy in f32 is what it was packed to avoid.
+  if (
+    layout !== "nt" ||
+    batch ||
+    (stored && isPacked(stored.b)) ||
+    choice.turning === 0 ||
+    N % 4 !== 0 ||
+    K % 4 !== 0 ||
+    N * K * 4 > turnedBytes
+  )
     return false
   const turned = chooseMatmul({ ...problem, layout: "nn" }, choice).time + (N * K) / choice.turning
   return turned < (1 - worthALaunch) * chooseMatmul(problem, choice).time

@@ -9,6 +9,7 @@ import { linear, matmul } from "./matmul.ts"
 
 const gluLinearOp: FusedOp<{ readonly activation: Activation }> = {
   name: "gluLinear",
+  readsPacked: [0, 1],
   infer: ([x, weight]) => {
     const [rows, inner] = x!.shape
     const [columns] = weight!.shape

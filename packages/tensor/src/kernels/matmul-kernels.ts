@@ -23,8 +23,13 @@ export interface MatmulOperands {
  * one accumulator to which `fma(a, b, acc)` is applied for ascending k: all kernels give the same bits at any shape, only
  * speed depends on the choice.
  */
-export const launchMatmul = (emit: Emitter, problem: Problem, { a, b, residual, out, gated }: MatmulOperands): void => {
+export const launchMatmul = (
+  emit: Emitter,
+  product: Omit<Problem, "stored">,
+  { a, b, residual, out, gated }: MatmulOperands,
+): void => {
   const choice = emit.device.matmul
+  const problem: Problem = { ...product, stored: { a: a.spec.dtype, b: b.spec.dtype } }
   if (turnsFirst(problem, choice)) {
     const turned = transposed(emit, b, problem.N, problem.K)
     return launchMatmul(emit, { ...problem, layout: "nn" }, { a, b: turned, residual, out, gated })

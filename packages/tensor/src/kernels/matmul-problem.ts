@@ -1,5 +1,7 @@
+import type { DType } from "../dtype.ts"
 import type { Activation } from "./glu.ts"
 import { reads, writes, type BufferSpec, type Grid, type Kernel } from "../program/kernel.ts"
+import { reader, type Reader, type ReadWidth } from "../program/reader.ts"
 
 /** nn: A[M,K] · B[K,N]    nt: A[M,K] · B[N,K]ᵀ    tn: A[K,M]ᵀ · B[K,N] */
 export type Layout = "nn" | "nt" | "tn"
@@ -28,6 +30,8 @@ export interface Problem {
    * Needs the epilogue `store`, N a multiple of 8 and no batch.
    */
   readonly gate?: Activation
+  /** How the operands are stored, if not as f32. Kernels multiply what they stand for. */
+  readonly stored?: { readonly a: DType; readonly b: DType }
 }
 
 export interface MatmulLaunch {
@@ -51,20 +55,32 @@ export const sizesOf = ({ M, N, K, batch }: Problem): readonly number[] => [
 export const gridOf = ({ M, N, batch }: Problem, rows: number, columns: number): Grid =>
   [Math.ceil(N / columns), Math.ceil(M / rows), batch?.count ?? 1].map((count) => Math.max(1, count)) as unknown as Grid
 
-/** Buffers in binding order, with the element types that a kernel reads them as. */
-export const operands = (
-  { epilogue, gate }: Problem,
-  types: { readonly a: string; readonly b: string; readonly out: string },
-): readonly BufferSpec[] => [
-  reads("a", types.a),
-  reads("b", types.b),
-  ...(epilogue === "residual" ? [reads("residual", types.out)] : []),
-  writes("out", types.out),
-  ...(gate ? [writes("gated", types.out)] : []),
+/** How a kernel reads its operands. */
+export interface Readers {
+  readonly a: Reader
+  readonly b: Reader
+}
+
+/** Readers that take so many elements of A and B at a time. */
+export const readersOf = ({ stored }: Problem, a: ReadWidth, b: ReadWidth): Readers => ({
+  a: reader("a", stored?.a ?? "f32", a),
+  b: reader("b", stored?.b ?? "f32", b),
+})
+
+/** Buffers in binding order; `type` is the element type of outputs and what is added to them. */
+export const operands = ({ epilogue, gate }: Problem, { a, b }: Readers, type: string): readonly BufferSpec[] => [
+  a.buffer,
+  b.buffer,
+  ...(epilogue === "residual" ? [reads("residual", type)] : []),
+  writes("out", type),
+  ...(gate ? [writes("gated", type)] : []),
 ]
 
-/** What a problem does with its accumulators, for the names of kernels. */
-export const endOf = ({ epilogue, gate }: Problem): string => (gate ? `gated by ${gate}` : epilogue)
+/** What a problem reads, where that is not f32, and what it does with its accumulators: for the names of kernels. */
+export const endOf = ({ epilogue, gate, stored }: Problem): string => {
+  const end = gate ? `gated by ${gate}` : epilogue
+  return stored && (stored.a !== "f32" || stored.b !== "f32") ? `${stored.a} · ${stored.b} ${end}` : end
+}
 
 /** What the accumulator of `out[index]` starts from. */
 export const start = (epilogue: Epilogue, index: string, zero: string): string =>

@@ -1,4 +1,5 @@
-import { range, type Layout } from "./matmul-problem.ts"
+import type { ReadWidth } from "../program/reader.ts"
+import { range, type Layout, type Readers } from "./matmul-problem.ts"
 
 /**
  * How a subgroup fetches its operands: text of WGSL, in three parts. `before` the loop over k places are computed, of which
@@ -8,9 +9,10 @@ import { range, type Layout } from "./matmul-problem.ts"
 /** Components of the loads and stores that a problem allows, and steps along k whose operands are loaded together. */
 export interface Access {
   readonly depth: number
-  readonly a: number
-  readonly b: number
-  readonly out: number
+  readonly a: ReadWidth
+  readonly b: ReadWidth
+  readonly out: ReadWidth
+  readonly readers: Readers
   /** The last steps may lie beyond K: rows of A run across k, and their number is no multiple of the depth. */
   readonly tail: boolean
 }
@@ -37,14 +39,14 @@ export const loadsOfA = (layout: Layout, lanes: number, rows: number, access: Ac
   layout === "tn" ? acrossRows(lanes, rows, access) : alongRows(lanes, rows, access)
 
 /** A row of A runs along k: each lane loads `depth` elements of one row. */
-const alongRows = (lanes: number, rows: number, { depth }: Access): LoadsOfA => {
+const alongRows = (lanes: number, rows: number, { depth, readers: { a } }: Access): LoadsOfA => {
   const groups = range(Math.ceil(rows / lanes))
   const row = (g: number) => `min(y + ${g * lanes}u + lane, p.M - 1u)`
   return {
     before: groups.map((g) => `let a${g}At = (group.z * p.aStep + ${row(g)} * p.K) / ${depth}u;`),
     advance: "1u",
     groups: groups.map((g) => ({
-      load: [`let a${g} = a[a${g}At + aAt];`],
+      load: [`let a${g} = ${a.at(`a${g}At + aAt`)};`],
       arrivals: range(Math.min(lanes, rows - g * lanes)).map((lane) => ({
         shuffle: `let s = subgroupShuffle(a${g}, ${lane}u);`,
         rows: [{ row: g * lanes + lane, terms: range(depth).map((step) => component("s", depth, step)) }],
@@ -54,7 +56,7 @@ const alongRows = (lanes: number, rows: number, { depth }: Access): LoadsOfA => 
 }
 
 /** A row of A runs along m: each lane loads four rows at one step. What lies beyond K adds −0, which changes nothing. */
-const acrossRows = (lanes: number, rows: number, { depth, a: width, tail }: Access): LoadsOfA => {
+const acrossRows = (lanes: number, rows: number, { depth, a: width, tail, readers: { a } }: Access): LoadsOfA => {
   const quads = rows / 4
   const groups = range(Math.ceil((quads * depth) / lanes))
   const place = (g: number): string[] => {
@@ -75,9 +77,9 @@ const acrossRows = (lanes: number, rows: number, { depth, a: width, tail }: Acce
     const at = `a${g}At + aAt${back}`
     const value =
       width === 4
-        ? `a[${at}]`
+        ? a.at(at)
         : `vec4f(${range(4)
-            .map((e) => `a[${at} + min(a${g}Row + ${e}u, p.M - 1u)]`)
+            .map((e) => a.at(`${at} + min(a${g}Row + ${e}u, p.M - 1u)`))
             .join(", ")})`
     return tail
       ? `let a${g} = select(vec4f(-0.0), ${value}, a${g}Step + k * ${depth}u < p.K);`
@@ -111,7 +113,7 @@ export const loadsOfB = (layout: Layout, quads: number, access: Access): LoadsOf
   layout === "nt" ? alongColumns(quads, access) : acrossColumns(quads, access)
 
 /** A column of B runs along k, `depth` elements in a load. */
-const alongColumns = (quads: number, { depth }: Access): LoadsOfB => {
+const alongColumns = (quads: number, { depth, readers: { b } }: Access): LoadsOfB => {
   const column = (q: number, e: number) => `min(x${q} * 4u + ${e}u, p.N - 1u)`
   return {
     before: range(quads).flatMap((q) =>
@@ -119,7 +121,7 @@ const alongColumns = (quads: number, { depth }: Access): LoadsOfB => {
     ),
     advance: "1u",
     inside: range(quads).flatMap((q) => [
-      ...range(4).map((e) => `let t${q}${e} = b[b${q}${e}At + bAt];`),
+      ...range(4).map((e) => `let t${q}${e} = ${b.at(`b${q}${e}At + bAt`)};`),
       ...range(depth).map((step) => {
         const elements = range(4).map((e) => component(`t${q}${e}`, depth, step))
         return `let b${step}_${q} = vec4f(${elements.join(", ")});`
@@ -129,16 +131,16 @@ const alongColumns = (quads: number, { depth }: Access): LoadsOfB => {
 }
 
 /** A row of B runs along n. */
-const acrossColumns = (quads: number, { depth, b: width, tail }: Access): LoadsOfB => {
+const acrossColumns = (quads: number, { depth, b: width, tail, readers: { b } }: Access): LoadsOfB => {
   const row = (step: number) => `min(${step}u, p.K - 1u) * p.N`
   const load = (step: number, q: number): string => {
     const isBeyond = `k * ${depth}u + ${step}u >= p.K`
     const back =
       tail && step > 0 ? ` - select(0u, p.N / ${width}u * (k * ${depth}u + ${step + 1}u - p.K), ${isBeyond})` : ""
     const at = `b${step}At + bAt${back}`
-    if (width === 4) return `b[${at} + x${q}]`
+    if (width === 4) return b.at(`${at} + x${q}`)
     return `vec4f(${range(4)
-      .map((e) => `b[${at} + min(x${q} * 4u + ${e}u, p.N - 1u)]`)
+      .map((e) => b.at(`${at} + min(x${q} * 4u + ${e}u, p.N - 1u)`))
       .join(", ")})`
   }
   // The element that meets A's −0 must be finite.

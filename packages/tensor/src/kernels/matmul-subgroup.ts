@@ -1,4 +1,5 @@
 import type { Kernel } from "../program/kernel.ts"
+import { widthType, type ReadWidth } from "../program/reader.ts"
 import { activationWgsl } from "./glu.ts"
 import {
   endOf,
@@ -6,6 +7,7 @@ import {
   gridOf,
   operands,
   range,
+  readersOf,
   sizes,
   sizesOf,
   start,
@@ -29,22 +31,19 @@ export interface SubgroupTile {
   readonly accumulators: "memory" | "registers"
 }
 
-const vectorType = (width: number): string => (width === 1 ? "f32" : `vec${width}f`)
-
 /** Components that one load can bring where rows have `length` elements. */
-const widthFor = (length: number, most = 4): number =>
-  [4, 2].find((width) => width <= most && length % width === 0) ?? 1
+const widthFor = (length: number, most = 4): ReadWidth =>
+  ([4, 2] as const).find((width) => width <= most && length % width === 0) ?? 1
 
-const accessOf = ({ layout, M, N, K }: Problem, tile: SubgroupTile): Access => {
-  const depth = layout === "tn" ? tile.depth : widthFor(K, tile.depth)
+const accessOf = (problem: Problem, tile: SubgroupTile): Access => {
+  const { layout, M, N, K } = problem
+  const along = widthFor(K, tile.depth)
+  const depth = layout === "tn" ? tile.depth : along
   const columns = N % 4 === 0 ? 4 : 1
-  return {
-    depth,
-    a: layout === "tn" ? (M % 4 === 0 ? 4 : 1) : depth,
-    b: layout === "nt" ? depth : columns,
-    out: columns,
-    tail: layout === "tn" && K % depth !== 0,
-  }
+  const a = layout !== "tn" ? along : M % 4 === 0 ? 4 : 1
+  const b = layout === "nt" ? along : columns
+  const tail = layout === "tn" && K % depth !== 0
+  return { depth, a, b, out: columns, tail, readers: readersOf(problem, a, b) }
 }
 
 /**
@@ -61,7 +60,7 @@ export const subgroupMatmul = (problem: Problem, lanes: number, tile: SubgroupTi
   const kernel: Kernel = {
     name: `matmul ${layout} ${endOf(problem)}: subgroup of ${lanes}, ${rows}×${4 * quads * lanes} by ${depth} in ${accumulators}, loads ${a} ${b} ${out}${tail ? ", tail" : ""}`,
     params: sizes,
-    buffers: operands(problem, { a: vectorType(a), b: vectorType(b), out: vectorType(out) }),
+    buffers: operands(problem, access.readers, widthType("f32", out)),
     subgroups: true,
     body: () => body(problem, lanes, tile, access),
   }
@@ -105,7 +104,7 @@ const body = ({ layout, epilogue, gate }: Problem, lanes: number, tile: Subgroup
           .map((pair) => writePair(acc(row, 2 * pair), acc(row, 2 * pair + 1), place, 2 * pair))
           .join(" ")
       : eachQuad((q) => writeOut(epilogue, acc(row, q), place, q, out))
-  return `${gate ? activationWgsl(gate, "vec4f") : ""}
+  return `${gate ? activationWgsl(gate, "vec4f") : ""}${access.readers.a.declaration}${access.readers.b.declaration}
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   let quads = (p.N + 3u) / 4u;

@@ -1,4 +1,5 @@
 import { placement, type Kernel } from "../program/kernel.ts"
+import { widthType, type Reader } from "../program/reader.ts"
 import { activationWgsl } from "./glu.ts"
 import {
   endOf,
@@ -6,6 +7,7 @@ import {
   gridOf,
   operands,
   range,
+  readersOf,
   sizes,
   sizesOf,
   start,
@@ -39,6 +41,7 @@ interface Operand {
   /** WGSL: which element of the operand the tile's element `i` is, and the number of them that the operand has. */
   readonly element: (i: string) => string
   readonly limit: "p.M" | "p.N"
+  readonly reader: Reader
 }
 
 /**
@@ -51,10 +54,13 @@ export const tiledMatmul = (problem: Problem, tile: WorkgroupTile): MatmulLaunch
   const width = (length: number): 4 | 1 => (length % 4 === 0 ? 4 : 1)
   const aAlongK = layout !== "tn"
   const bAlongK = layout === "nt"
+  const [aWidth, bWidth] = [width(aAlongK ? K : M), width(bAlongK ? K : N)]
+  const readers = readersOf(problem, aWidth, bWidth)
   const a: Operand = {
     name: "a",
     alongK: aAlongK,
-    width: width(aAlongK ? K : M),
+    width: aWidth,
+    reader: readers.a,
     extent: tile.rows,
     element: (i) => `y0 + ${i}`,
     limit: "p.M",
@@ -62,7 +68,8 @@ export const tiledMatmul = (problem: Problem, tile: WorkgroupTile): MatmulLaunch
   const b: Operand = {
     name: "b",
     alongK: bAlongK,
-    width: width(bAlongK ? K : N),
+    width: bWidth,
+    reader: readers.b,
     extent: tile.columns,
     // With a gate, the second half of the tile lies half a row further.
     element: (i) =>
@@ -70,11 +77,10 @@ export const tiledMatmul = (problem: Problem, tile: WorkgroupTile): MatmulLaunch
     limit: "p.N",
   }
   const out = width(N)
-  const type = (components_: 4 | 1) => (components_ === 4 ? "vec4f" : "f32")
   const kernel: Kernel = {
     name: `matmul ${layout} ${endOf(problem)}: tiles of ${tile.rows}×${tile.columns}, ${tile.perRow}×${4 * tile.perColumn} each, loads ${a.width} ${b.width} ${out}`,
     params: sizes,
-    buffers: operands(problem, { a: type(a.width), b: type(b.width), out: type(out) }),
+    buffers: operands(problem, readers, widthType("f32", out)),
     body: () => body(problem, tile, a, b, out),
   }
   const grid = gridOf(problem, tile.rows, tile.columns)
@@ -113,7 +119,7 @@ const body = ({ epilogue, gate }: Problem, tile: WorkgroupTile, a: Operand, b: O
   }`,
       ),
     )
-  return `${gate ? activationWgsl(gate, "vec4f") : ""}
+  return `${gate ? activationWgsl(gate, "vec4f") : ""}${a.reader.declaration}${b.reader.declaration}
 var<workgroup> aTile: array<vec4f, ${(depth * rows) / 4}>;
 var<workgroup> bTile: array<vec4f, ${(depth * columns) / 4}>;
 @compute @workgroup_size(${threads})
@@ -158,7 +164,7 @@ fn main(${placement}) {
  * Copies one operand's tile into workgroup memory. Steps beyond K hold −0 in A, so that what they add to an accumulator
  * changes nothing.
  */
-const stage = ({ name, alongK, width, extent, element, limit }: Operand, threads: number): string => {
+const stage = ({ name, alongK, width, extent, element, limit, reader }: Operand, threads: number): string => {
   const step = `group.z * p.${name}Step`
   const nothing = `vec4f(${name === "a" ? "-0.0" : "0.0"})`
   const quads = extent / 4
@@ -167,9 +173,9 @@ const stage = ({ name, alongK, width, extent, element, limit }: Operand, threads
     const row = `${step} + min(k0 + k, p.K - 1u) * ${limit}`
     const value =
       width === 4
-        ? `${name}[(${row} + min(other, ${limit} - 4u)) / 4u]`
+        ? reader.at(`(${row} + min(other, ${limit} - 4u)) / 4u`)
         : `vec4f(${range(4)
-            .map((e) => `${name}[${row} + min(other + ${e}u, ${limit} - 1u)]`)
+            .map((e) => reader.at(`${row} + min(other + ${e}u, ${limit} - 1u)`))
             .join(", ")})`
     return `for (var i = lane; i < ${depth * quads}u; i += ${threads}u) {
       let k = i / ${quads}u; let other = ${element(`i % ${quads}u * 4u`)};
@@ -181,9 +187,9 @@ const stage = ({ name, alongK, width, extent, element, limit }: Operand, threads
   const row = (r: number) => `${step} + min(other + ${r}u, ${limit} - 1u) * p.K`
   const load = (r: number) =>
     width === 4
-      ? `let r${r} = ${name}[(${row(r)} + min(k, p.K - 4u)) / 4u];`
+      ? `let r${r} = ${reader.at(`(${row(r)} + min(k, p.K - 4u)) / 4u`)};`
       : `let r${r} = vec4f(${range(4)
-          .map((e) => `${name}[${row(r)} + min(k + ${e}u, p.K - 1u)]`)
+          .map((e) => reader.at(`${row(r)} + min(k + ${e}u, p.K - 1u)`))
           .join(", ")});`
   return `for (var i = lane; i < ${quads * perBlock}u; i += ${threads}u) {
       let quad = i / ${perBlock}u; let step = i % ${perBlock}u * 4u; let k = k0 + step; let other = ${element("quad * 4u")};

@@ -1,4 +1,4 @@
-import { showShape } from "../dtype.ts"
+import { computeType, showShape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
 import { applyFused, applyFusedOne } from "../graph/apply.ts"
@@ -31,10 +31,11 @@ const product = (layout: Layout, a: Tensor, b: Tensor): Tensor =>
 
 export const matmulOp: FusedOp<Attributes> = {
   name: "matmul",
+  readsPacked: [0, 1],
   infer: ([a, b, other], { layout }) => {
     const { M, N } = dimensions(layout, a!.shape, b!.shape)
-    if ([a, b, other].some((operand) => operand && operand.dtype !== "f32"))
-      throw new ShapeError("matmul", `needs f32 operands, got ${a!.dtype} and ${b!.dtype}`)
+    if ([a, b, other].some((operand) => operand && computeType(operand.dtype) !== "f32"))
+      throw new ShapeError("matmul", `needs floating-point operands, got ${a!.dtype} and ${b!.dtype}`)
     if (other && (other.shape[0] !== M || other.shape[1] !== N))
       throw new ShapeError("matmul", `residual ${showShape(other.shape)} must be ${showShape([M, N])}`)
     return [{ shape: [M, N], dtype: "f32" }]
@@ -62,7 +63,7 @@ export const matmulOp: FusedOp<Attributes> = {
   },
 }
 
-/** C[M,N] = A · B of two matrices, either of them read transposed. */
+/** C[M,N] = A · B of two matrices, either of them read transposed. Packed ones (f16, bf16, quantised) are read as stored. */
 export const matmul = (
   a: Tensor,
   b: Tensor,
@@ -80,7 +81,8 @@ export interface LinearOptions {
 }
 
 /**
- * y = x · weightᵀ (+ bias) (+ residual). x: [N, K], weight: [M, K] as in `torch.nn.Linear`, result: [N, M].
+ * y = x · weightᵀ (+ bias) (+ residual). x: [N, K], weight: [M, K] as in `torch.nn.Linear`, result: [N, M]. A weight of f16,
+ * bf16, int8 or int4 is read as it is stored, with the bits that the product with `weight.cast("f32")` has.
  */
 export const linear = (x: Tensor, weight: Tensor, { bias, residual }: LinearOptions = {}): Tensor => {
   const y = residual

@@ -1,4 +1,4 @@
-import { computeType, isHalf, sameShape, showShape, sizeOf, type Shape } from "../dtype.ts"
+import { computeType, isPacked, sameShape, showShape, sizeOf, type Shape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import type { View } from "../graph/node.ts"
 import type { Tensor } from "../graph/tensor.ts"
@@ -11,7 +11,7 @@ import { axesOf, axisOf, broadcastShapes, type Axes } from "./axes.ts"
 export type Range = number | null | readonly [start?: number | null, stop?: number | null, step?: number | null]
 
 const view = (x: Tensor, shape: Shape, { start, axes }: View): Tensor =>
-  x.derive({ kind: "view", start, axes }, [x], shape, isHalf(x.dtype) ? computeType(x.dtype) : x.dtype)
+  x.derive({ kind: "view", start, axes }, [x], shape, isPacked(x.dtype) ? computeType(x.dtype) : x.dtype)
 
 /** The same elements in row-major order under another shape. One dimension may be −1. */
 export const reshape = (x: Tensor, shape: Shape): Tensor => {
@@ -100,7 +100,7 @@ export const flip = (x: Tensor, axes?: Axes): Tensor => {
 
 /** `pad` with steps: element i of an axis goes to low + i · step of `shape`. */
 export const spread = (x: Tensor, shape: Shape, low: readonly number[], step: readonly number[], fill = 0): Tensor =>
-  x.derive({ kind: "pad", low, step, fill }, [x], shape, isHalf(x.dtype) ? computeType(x.dtype) : x.dtype)
+  x.derive({ kind: "pad", low, step, fill }, [x], shape, isPacked(x.dtype) ? computeType(x.dtype) : x.dtype)
 
 export const pad = (x: Tensor, widths: readonly (readonly [number, number])[], value: number): Tensor => {
   const wrong = widths.length !== x.shape.length || widths.flat().some((width) => width < 0 || !Number.isInteger(width))

@@ -2,8 +2,8 @@ import { computeType, sameShape, sizeOf, type ComputeType } from "../dtype.ts"
 import { specOf, type Node, type Value } from "../graph/node.ts"
 import { mapTable } from "../ops/table.ts"
 import { broadcastAccess, padAccess, vectorizable, viewAccess, wholeAccess, type Access } from "./access.ts"
-import { eachItem, itemParams, reads, writes, type Kernel } from "./kernel.ts"
-import { bufferType, convert, load, wgslType, type Field } from "./loads.ts"
+import { eachItem, itemParams, writes, type Kernel } from "./kernel.ts"
+import { convert, load, readerFor, wgslType, type Field } from "./loads.ts"
 import { reduceBody, reduceParams } from "./reduce.ts"
 import { baseOf, type Conflicts } from "./schedule.ts"
 
@@ -107,20 +107,18 @@ export const fuse = (root: Node, groups: ReadonlyMap<Node, Node>): FusedGroup =>
   }
   constants.forEach((constant, i) => field(`c${i}`, constant.type, constant.value))
   const loads = leaves.map(({ value, access }, i) => load(`in${i}`, specOf(value).dtype, access, vector, field))
+  const readers = leaves.map(({ value, access }, i) => readerFor(`in${i}`, specOf(value).dtype, access, vector))
   const substitute = (text: string) =>
     text
       .replace(/@(\d+)/g, (_, leaf: string) => loads[Number(leaf)]!)
       .replace(/\$(\w+)/g, (_, scalar: string) => wgslType(scalar as ComputeType, vector))
   const code = lines.map(substitute)
   const value = substitute(result)
-  const prelude = `alias T = ${wgslType("f32", vector)}; const zero = T(0.0); const one = T(1.0);${declarations.join("")}`
+  const prelude = `alias T = ${wgslType("f32", vector)}; const zero = T(0.0); const one = T(1.0);${[...readers.map(({ declaration }) => declaration), ...declarations].join("")}`
   const body = reduction
     ? `${prelude}\n${reduceBody(reduction.fn, code, value, vector)}`
     : `${prelude}\n${eachItem(`${code.join("\n    ")}\n    out[i] = ${value};`)}`
-  const buffers = [
-    ...leaves.map((leaf, i) => reads(`in${i}`, bufferType(specOf(leaf.value).dtype, leaf.access, vector))),
-    writes("out", wgslType(type, vector && !reduction)),
-  ]
+  const buffers = [...readers.map(({ buffer }) => buffer), writes("out", wgslType(type, vector && !reduction))]
   const kernel: Kernel = {
     name: `${buffers.map((buffer) => buffer.type).join()} ${body}`,
     label: labelOf(operations, reduction?.fn, leaves.length > 0),

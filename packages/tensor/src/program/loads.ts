@@ -1,5 +1,6 @@
-import { computeType, isHalf, type ComputeType, type DType } from "../dtype.ts"
+import { computeType, type ComputeType, type DType } from "../dtype.ts"
 import { accessKind, repeats, type Access } from "./access.ts"
+import { reader, type Reader } from "./reader.ts"
 
 /** Makes a parameter of the kernel and returns its expression. */
 export type Field = (name: string, type: ComputeType, value: number) => string
@@ -11,12 +12,9 @@ export const wgslType = (type: ComputeType, vector: boolean): string => (vector 
 const isWide = (access: Access, vector: boolean): boolean =>
   vector && accessKind(access) !== "scalar" && !repeats(access)
 
-/** Element type of the buffer that a read of `dtype` is bound as. */
-export const bufferType = (dtype: DType, access: Access, vector: boolean): string => {
-  const wide = isWide(access, vector)
-  if (isHalf(dtype)) return wide ? "vec2u" : "u32"
-  return wgslType(computeType(dtype), wide)
-}
+/** How a kernel reads the elements of buffer `name`, a value of `dtype`. */
+export const readerFor = (name: string, dtype: DType, access: Access, vector: boolean): Reader =>
+  reader(name, dtype, isWide(access, vector) ? 4 : 1)
 
 /** The WGSL that reads what item `i` needs of buffer `name` (a value of `dtype`), as its compute type. */
 export const load = (name: string, dtype: DType, access: Access, vector: boolean, field: Field): string => {
@@ -24,15 +22,13 @@ export const load = (name: string, dtype: DType, access: Access, vector: boolean
   const wide = isWide(access, vector)
   const { index, inside } = address(name, access, vector, field)
   const at = inside ? `select(0u, ${index}, ${inside})` : index
-  const element = wide ? decodeFour(dtype, wideElement(name, access, at)) : decodeOne(dtype, name, at)
+  const place = !wide ? at : accessKind(access) === "same" ? "i" : `(${at}) / 4u`
+  const element = readerFor(name, dtype, access, vector).at(place)
   const value = vector && !wide ? `vec4<${type}>(${element})` : element
   if (!inside) return value
   const fill = field(`fill_${name}`, type, access.fill)
   return `select(${vector ? `vec4<${type}>(${fill})` : fill}, ${value}, ${inside})`
 }
-
-const wideElement = (name: string, access: Access, at: string): string =>
-  accessKind(access) === "same" ? `${name}[i]` : `${name}[(${at}) / 4u]`
 
 /** The element that item `i` reads, and the condition under which there is one. */
 const address = (name: string, access: Access, vector: boolean, field: Field) => {
@@ -65,21 +61,6 @@ const address = (name: string, access: Access, vector: boolean, field: Field) =>
     if (stride !== 0) terms.push(`${at} * ${field(`s${k}_${name}`, "u32", stride)}`)
   }
   return { index: terms.join(" + ") || "0u", inside: conditions.join(" && ") || undefined }
-}
-
-/** One element of a buffer as its compute type. */
-const decodeOne = (dtype: DType, name: string, at: string): string => {
-  if (dtype === "f16") return `unpack2x16float(${name}[(${at}) / 2u])[(${at}) % 2u]`
-  if (dtype === "bf16") return `bitcast<f32>((${name}[(${at}) / 2u] >> (16u * ((${at}) % 2u))) << 16u)`
-  return `${name}[${at}]`
-}
-
-/** Four elements, read as `element`, as a vec4 of their compute type. */
-const decodeFour = (dtype: DType, element: string): string => {
-  if (dtype === "f16") return `vec4f(unpack2x16float(${element}.x), unpack2x16float(${element}.y))`
-  if (dtype === "bf16")
-    return `bitcast<vec4f>(vec4u(${element}.x << 16u, ${element}.x & 0xffff0000u, ${element}.y << 16u, ${element}.y & 0xffff0000u))`
-  return element
 }
 
 /**

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest"
-import { batchNorm, batchStatistics, dequantize, grad, groupNorm, quantize, ShapeError } from "../../src/index.ts"
+import { batchNorm, batchStatistics, groupNorm, ShapeError } from "../../src/index.ts"
 import { testDevice } from "../device.ts"
 import { param } from "../gradient.ts"
-import { expectClose, randomArray } from "../reference.ts"
+import { expectClose } from "../reference.ts"
 import { expectAll } from "./many.ts"
 
 const gpu = await testDevice()
@@ -59,34 +59,5 @@ describe("group norm and batch norm", () => {
 
   test("groups must divide the channels", () => {
     expect(() => groupNorm(gpu.zeros([2, 5, 3]), 2)).toThrow(ShapeError)
-  })
-})
-
-describe("quantised weights", () => {
-  test.each([8, 4] as const)("%i bits: off by no more than half a step of the group's scale", async (bits) => {
-    const weights = randomArray(3 * 64, bits, -2, 2)
-    weights.fill(0, 64, 96)
-    const quantized = quantize(gpu.tensor(weights, [3, 64]), { bits, group: 16 })
-    const [restored, scales, words] = await gpu.readAll([dequantize(quantized), quantized.scales, quantized.words])
-    expect(words!.length).toBe((3 * 64 * bits) / 32)
-    restored!.forEach((value, i) => {
-      const group = weights.subarray(i - (i % 16), i - (i % 16) + 16)
-      const step = Math.max(...group.map(Math.abs)) / (2 ** (bits - 1) - 1)
-      expect(scales![Math.floor(i / 16)]).toBeCloseTo(step, 6)
-      expect(Math.abs(value - weights[i]!)).toBeLessThanOrEqual(step * 0.5001)
-      if (Math.abs(weights[i]!) === Math.max(...group.map(Math.abs))) expect(value).toBeCloseTo(weights[i]!, 5)
-    })
-  })
-
-  test("multiply like others, and are frozen", async () => {
-    const quantized = quantize(gpu.normal([8, 32], { seed: 1 }), { bits: 8 })
-    const x = gpu.normal([2, 32], { seed: 2 })
-    const [gradient] = grad(x.matmul(dequantize(quantized), { transposeB: true }).sum(), [x])
-    expectClose(await gradient!.data(), [...(await gpu.ones([2, 8]).matmul(dequantize(quantized)).data())])
-    expect([...(await grad(dequantize(quantized).sum(), [quantized.scales])[0]!.data())]).toEqual(Array(8).fill(0))
-  })
-
-  test("groups must divide the rows", () => {
-    expect(() => quantize(gpu.zeros([2, 40]), { bits: 4 })).toThrow(/quantize: groups of 32 \(a multiple of 8\)/)
   })
 })
