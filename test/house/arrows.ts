@@ -2,6 +2,7 @@ import { existsSync } from "node:fs"
 import { join, relative } from "node:path"
 import {
   isBuiltin,
+  isConditional,
   isInside,
   packageName,
   readImports,
@@ -65,7 +66,7 @@ function wrongImports(root: string, pkg: Package, ours: ReadonlySet<string>): st
       if (ours.has(other) && line.specifier !== other && line.specifier !== `${other}/package.json`) {
         return [`${at} is not public: import from "${other}"`]
       }
-      if (!isSource(line.file) || isBuiltin(line.specifier)) return []
+      if (!isSource(line.file) || isBuiltin(line.specifier) || isConditional(line.specifier)) return []
       if (ours.has(other)) return allowed(pkg).includes(other) ? [] : [`${at} is an arrow that ${name} may not have`]
       const others = OTHERS[name]
       return others === undefined || others.includes(other)
@@ -81,7 +82,7 @@ function wrongDependencies(root: string, pkg: Package, ours: ReadonlySet<string>
   const used = new Set(
     imports
       .map(({ specifier }) => specifier)
-      .filter((it) => !it.startsWith(".") && !isBuiltin(it))
+      .filter((it) => !it.startsWith(".") && !isBuiltin(it) && !isConditional(it))
       .map(packageName),
   )
   const declared = new Set(Object.keys({ ...dependencies, ...peerDependencies, ...optionalDependencies }))

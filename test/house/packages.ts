@@ -97,3 +97,8 @@ export function isInside(path: string, folder: string): boolean {
 export function isBuiltin(specifier: string): boolean {
   return /^(node|bun):|^bun$/.test(specifier)
 }
+
+/** Whether `specifier` is a file of the same package that depends on the runtime: a key of `imports` in package.json. */
+export function isConditional(specifier: string): boolean {
+  return specifier.startsWith("#")
+}

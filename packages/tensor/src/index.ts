@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 export type { AdapterInfo, AdapterKind, SkippedAdapter } from "./adapter/info.ts"
 export { AdapterError } from "./adapter/error.ts"
 export { requestGpu, type RequestGpuOptions } from "./adapter/request.ts"

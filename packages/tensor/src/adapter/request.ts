@@ -61,7 +61,7 @@ async function open(wanted: AdapterKind | "auto"): Promise<OpenGpu> {
       "This browser has no WebGPU: use a current one over https or on localhost, with WebGPU enabled.",
     )
   }
-  const { openNativeGpu } = await import("./native.ts")
+  const { openNativeGpu } = await import("#native")
   return await openNativeGpu(wanted)
 }
 

@@ -360,7 +360,7 @@ export class Gpu extends TensorFactory {
     if (this.#watched.has(storage)) return
     this.#watched.add(storage)
     this.#finalizer.register(node, storage)
-    this.#scopes.at(-1)?.add(storage)
+    this.#scopes.findLast((scope) => scope.covers(node))?.add(storage)
     this.#leaks?.made(storage)
   }
   readonly #watched = new WeakSet<Storage>()

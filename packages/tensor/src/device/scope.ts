@@ -1,3 +1,4 @@
+import { nextNodeId, type Node } from "../graph/node.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import type { Gpu } from "./gpu.ts"
 import type { Storage } from "./storage.ts"
@@ -9,21 +10,28 @@ export interface ScopeReport {
 }
 
 /**
- * The memory of the tensors that were made while it was the innermost scope of its device. Disposing of it gives back what
- * was not kept.
+ * The memory of the tensors that were made while it was the innermost scope of its device; of those made before and
+ * computed only now it keeps out. Disposing of it gives back what was not kept.
  */
 export class Scope {
   readonly #gpu: Gpu
   /** The open scopes of the device, the innermost last. */
   readonly #open: Scope[]
   readonly #held = new Set<Storage>()
+  /** Tensors made before have smaller ids: what they get only now is theirs, and stays. */
+  readonly #start = nextNodeId()
 
   constructor(gpu: Gpu, open: Scope[]) {
     this.#gpu = gpu
     this.#open = open
   }
 
-  /** For the device: memory that was made in this scope. */
+  /** For the device: whether `node` was made while this scope was open. */
+  covers(node: Node): boolean {
+    return node.id >= this.#start
+  }
+
+  /** For the device: memory of a node that was made in this scope. */
   add(storage: Storage): void {
     this.#held.add(storage)
   }

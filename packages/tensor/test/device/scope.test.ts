@@ -43,6 +43,26 @@ describe("a scope", () => {
     total.b.dispose()
   })
 
+  test("leaves alone what was made before it and is computed in it", async () => {
+    const before = gpu.ones([10]).mul(2)
+    let between: Tensor
+    {
+      using outer = gpu.scope()
+      between = before.add(1)
+      {
+        using scope = gpu.scope()
+        expect(await between.add(before).sum().item()).toBe(50)
+        expect(await between.sum().item()).toBe(30)
+        await gpu.readAll([before, between])
+        expect(scope.report()).toEqual({ tensors: 2, bytes: 32 })
+      }
+      expect([...(await between.data())]).toEqual(Array(10).fill(3))
+      expect(outer.report()).toEqual({ tensors: 1, bytes: 48 })
+    }
+    await expect(between.data()).rejects.toThrow(TensorError)
+    expect([...(await before.data())]).toEqual(Array(10).fill(2))
+  })
+
   test("hands what it keeps to the scope around it", async () => {
     await collectGarbage()
     const before = inUse()

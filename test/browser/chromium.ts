@@ -1,17 +1,17 @@
-import { spawn } from "node:child_process"
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
+import { execFileSync, spawn } from "node:child_process"
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { brotliDecompressSync } from "node:zlib"
-import { readTar } from "../../src/adapter/tar.ts"
+import { ROOT } from "../house/packages.ts"
 
 /** The folder of the browser that the npm package @sparticuz/chromium carries, or why there is none. */
 const packed = (): { readonly folder: string } | { readonly missing: string } => {
   if (process.platform !== "linux" || process.arch !== "x64")
     return { missing: "@sparticuz/chromium is for Linux on x64" }
   try {
-    const main = createRequire(import.meta.url).resolve("@sparticuz/chromium")
+    const main = createRequire(join(ROOT, "packages/tensor/package.json")).resolve("@sparticuz/chromium")
     let folder = dirname(main)
     while (!existsSync(join(folder, "bin", "chromium.br"))) {
       if (folder === dirname(folder)) return { missing: "@sparticuz/chromium has no chromium.br" }
@@ -38,11 +38,7 @@ const unpack = (): string => {
   const read = (name: string) => brotliDecompressSync(readFileSync(join(found.folder, name)))
   writeFileSync(join(making, "chromium"), read("chromium.br"), { mode: 0o755 })
   for (const archive of ["al2023.tar.br", "swiftshader.tar.br"])
-    for (const { name, data } of readTar(read(archive))) {
-      const path = join(making, name)
-      mkdirSync(dirname(path), { recursive: true })
-      writeFileSync(path, data, { mode: 0o755 })
-    }
+    execFileSync("tar", ["-x", "-C", making], { input: read(archive) })
   try {
     renameSync(making, target)
   } catch {
@@ -55,6 +51,8 @@ const unpack = (): string => {
 export interface Page extends AsyncDisposable {
   /** Value of an expression in the page. */
   readonly evaluate: (expression: string) => Promise<unknown>
+  /** Value of an expression in the page as soon as it is neither null nor undefined; fails after `seconds`. */
+  readonly settled: (expression: string, seconds: number) => Promise<unknown>
 }
 
 /** Opens `url` in a headless Chromium with WebGPU on SwiftShader, spoken to through its DevTools protocol. */
@@ -106,8 +104,17 @@ export const openPage = async (url: string): Promise<Page> => {
       socket.addEventListener("message", answer)
       socket.send(JSON.stringify({ id, method: "Runtime.evaluate", params: { expression } }))
     })
+  const settled = async (expression: string, seconds: number): Promise<unknown> => {
+    for (const end = Date.now() + 1000 * seconds; ;) {
+      const value = await evaluate(expression)
+      if (value !== null && value !== undefined) return value
+      if (Date.now() > end) throw new Error(`the page has no ${expression} after ${seconds} s`)
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+  }
   return {
     evaluate,
+    settled,
     [Symbol.asyncDispose]: async () => {
       const gone = new Promise((resolve) => browser.on("exit", resolve))
       socket.close()
