@@ -286,7 +286,7 @@ describe("a request that cannot be met is refused with the row's name", () => {
         Stream.runCollect(orphan.generate({ prompts: mixedPrompts, numGenerations: 1, sampling: sampling(), seed: 0 })),
       ),
     )
-    expect(error.message).toBe("sampling failed: gpu: the device was destroyed")
+    expect(error.message).toBe("sampling failed: decoding: the device was destroyed: open a new one")
   })
 })
 

@@ -34,7 +34,7 @@ export interface Compiled<Args extends readonly Tensor[], Result> {
 export interface CompileHost {
   readonly gpu: Gpu
   /** Throws if nothing may run now. */
-  readonly ready: () => void
+  readonly ready: (name: string) => void
   /** Runs a function without computing anything; tells what it would update in place. */
   readonly trace: <A>(run: () => A) => { readonly result: A; readonly effects: readonly Node[] }
   readonly program: (outputs: readonly Value[], effects: readonly Node[], inputs: readonly Node[]) => Program
@@ -83,7 +83,7 @@ export const compileFunction = <Args extends readonly Tensor[], Result extends O
     return built
   }
   const call = (...args: Args): Result => {
-    host.ready()
+    host.ready(owner)
     const { program, rebuild } = lookup(args)
     return rebuild(program.run(host.storages(args), owner))
   }
@@ -93,7 +93,7 @@ export const compileFunction = <Args extends readonly Tensor[], Result extends O
       return { launches: program.launches, kernels: program.kernels, workspaceBytes: program.workspaceBytes }
     },
     profile: async (...args: Args): Promise<Profile> => {
-      host.ready()
+      host.ready(owner)
       if (gpu.rehearses) throw new TensorError("profile", "a rehearsal runs no kernels that could be timed")
       const { program } = lookup(args)
       return profileOf(program.work, await host.settled("profile", program.time(host.storages(args), owner)))

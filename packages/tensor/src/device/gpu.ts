@@ -1,5 +1,4 @@
-import type { AdapterInfo, AdapterKind } from "../adapter/info.ts"
-import { requestGpu } from "../adapter/request.ts"
+import type { AdapterInfo } from "../adapter/info.ts"
 import {
   bytesOf,
   computeType,
@@ -14,7 +13,7 @@ import {
   type HostArray,
   type Shape,
 } from "../dtype.ts"
-import { DeviceLostError, OutOfMemoryError, ShapeError, TensorError, ValidationError } from "../errors.ts"
+import { ShapeError, TensorError } from "../errors.ts"
 import type { DeviceTraits } from "../graph/fused-op.ts"
 import { Node, type Value } from "../graph/node.ts"
 import { Tensor } from "../graph/tensor.ts"
@@ -22,6 +21,7 @@ import { lower } from "../program/lower.ts"
 import { Program } from "../program/program.ts"
 import { Workspace } from "../program/workspace.ts"
 import { compileFunction, type Compiled, type Outputs } from "./compiled.ts"
+import { Faults } from "./faults.ts"
 import { TensorFactory } from "./factory.ts"
 import { Pipelines } from "./pipelines.ts"
 import { BufferPool, type MemoryReport } from "./pool.ts"
@@ -31,34 +31,11 @@ import { Scope } from "./scope.ts"
 import { traitsOf } from "./traits.ts"
 import { settle } from "./wait.ts"
 
-export interface OpenDeviceOptions {
-  /** Which adapter to use. `auto`: a real GPU, else the system's software Vulkan, else the bundled SwiftShader. */
-  readonly adapter?: "auto" | AdapterKind
-  /** Bytes that tensors and workspace may take together. Default: no limit but the device's. */
-  readonly memoryLimit?: number
-  /** Remembers where tensors are made, for {@link Gpu.leaks}. Costs a stack trace each. */
-  readonly trackLeaks?: boolean
-}
-
-/** Opens the device that tensors live on. Throws `AdapterError` when no adapter can be had. */
-export const openDevice = async (options: OpenDeviceOptions = {}): Promise<Gpu> => {
-  const { adapter, info } = await requestGpu(options.adapter ? { adapter: options.adapter } : {})
-  const { limits } = adapter
-  const device = await adapter.requestDevice({
-    requiredFeatures: (["subgroups", "timestamp-query"] as const).filter((feature) => adapter.features.has(feature)),
-    requiredLimits: {
-      maxBufferSize: limits.maxBufferSize,
-      maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
-      maxStorageBuffersPerShaderStage: limits.maxStorageBuffersPerShaderStage,
-      maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize,
-      maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
-    },
-  })
-  return new Gpu(device, info, options)
-}
-
 /** How a `Gpu` keeps a device. */
-export interface GpuOptions extends Pick<OpenDeviceOptions, "memoryLimit" | "trackLeaks"> {
+export interface GpuOptions {
+  /** Bytes that tensors and workspace may take together. */
+  readonly memoryLimit?: number
+  readonly trackLeaks?: boolean
   /** Kernels do not run: the device only plans and counts. */
   readonly rehearses?: boolean
 }
@@ -84,9 +61,8 @@ export class Gpu extends TensorFactory {
     if (!storage.released) this.#leaks?.found(storage)
     storage.release()
   })
+  readonly #faults: Faults
   #trace: Trace | undefined
-  #failure: TensorError | undefined
-  #closed = false
 
   constructor(device: GPUDevice, adapter: AdapterInfo, options: GpuOptions = {}) {
     super()
@@ -95,22 +71,15 @@ export class Gpu extends TensorFactory {
     this.adapter = adapter
     this.rehearses = options.rehearses ?? false
     this.traits = traitsOf(device, adapter)
-    this.#pool = new BufferPool(device, options.memoryLimit ?? Number.POSITIVE_INFINITY)
+    this.#faults = new Faults(device)
+    this.#pool = new BufferPool(device, options.memoryLimit ?? Number.POSITIVE_INFINITY, (error) => {
+      this.#faults.report(error)
+      // Whatever waits to be used again may make room, and the workspace may be what there was no room for.
+      this.trim()
+    })
     this.#workspace = new Workspace(this.#pool)
-    const fail = (error: TensorError) => {
-      this.#failure ??= error
-    }
     // What is wrong with a shader tells more than the errors that follow from it.
-    this.#pipelines = new Pipelines(device, (error) => {
-      this.#failure = error
-    })
-    device.onuncapturederror = ({ error }) => {
-      const kind = error.constructor.name === "GPUOutOfMemoryError" ? OutOfMemoryError : ValidationError
-      fail(new kind("gpu", error.message))
-    }
-    void device.lost.then(({ message }) => {
-      if (!this.#closed) fail(new DeviceLostError("gpu", `the device was lost: ${message}`))
-    })
+    this.#pipelines = new Pipelines(device, (error) => this.#faults.explain(error))
   }
 
   /** A tensor over fresh memory that starts with `bytes`. For the library's own operations. */
@@ -139,14 +108,14 @@ export class Gpu extends TensorFactory {
     return compileFunction(
       {
         gpu: this,
-        ready: () => {
-          this.#check()
+        ready: (name) => {
+          this.#faults.check(name)
           if (this.#trace) throw new TensorError("compile", "a compiled function may not be called inside another")
         },
         trace: (run) => this.#traced(run),
         program: (outputs, effects, inputs) => this.#program(outputs, effects, inputs),
         storages: (tensors) => this.#storages(tensors),
-        settled: (operation, promise) => this.#settled(operation, promise),
+        settled: (operation, promise) => this.#faults.settled(operation, promise),
       },
       fn,
       options.name ?? (fn.name || "compiled"),
@@ -199,7 +168,7 @@ export class Gpu extends TensorFactory {
 
   /** Copies several tensors to the host with one wait. */
   async readAll(tensors: readonly Tensor[]): Promise<readonly HostArray[]> {
-    this.#check()
+    this.#faults.check("read")
     const storages = this.#storages(tensors)
     const offsets: number[] = []
     let total = 0
@@ -214,7 +183,7 @@ export class Gpu extends TensorFactory {
         encoder.copyBufferToBuffer(buffer, offset, staging, offsets[i]!, bytes),
       )
       this.device.queue.submit([encoder.finish()])
-      await this.#settled("read", settle(staging.mapAsync(1)))
+      await this.#faults.settled("read", settle(staging.mapAsync(1)))
       const mapped = staging.getMappedRange()
       return tensors.map(({ dtype, size }, i) =>
         hostArray(dtype, mapped.slice(offsets[i]!, offsets[i]! + bytesOf(dtype, size))),
@@ -226,7 +195,7 @@ export class Gpu extends TensorFactory {
 
   /** Waits until everything submitted so far has run. Throws what went wrong meanwhile. */
   async sync(): Promise<void> {
-    await this.#settled("sync", settle(this.device.queue.onSubmittedWorkDone()))
+    await this.#faults.settled("sync", settle(this.device.queue.onSubmittedWorkDone()))
   }
 
   /** What the GPU's memory is used for, in bytes. */
@@ -240,12 +209,14 @@ export class Gpu extends TensorFactory {
       throw new ShapeError("write", `${data.length} × ${dtypeOf(data)} do not fit ${tensor.size} × ${tensor.dtype}`)
     if (isQuantized(tensor.dtype))
       throw new ShapeError("write", `${tensor.dtype} is not made of single numbers: make another tensor`)
+    this.#faults.alive("write")
     const [storage] = this.#storages([tensor])
     this.device.queue.writeBuffer(storage!.buffer, storage!.offset, storedArray(tensor.dtype, data))
   }
 
   /** Sets every element of `tensor`'s memory to zero. */
   clear(tensor: Tensor): void {
+    this.#faults.alive("clear")
     const [storage] = this.#storages([tensor])
     const encoder = this.device.createCommandEncoder()
     encoder.clearBuffer(storage!.buffer, storage!.offset, storage!.bytes)
@@ -297,12 +268,12 @@ export class Gpu extends TensorFactory {
 
   /** Ends the device. Every tensor on it is gone. */
   destroy(): void {
-    this.#closed = true
-    this.#failure = new DeviceLostError("gpu", "the device was destroyed")
+    this.#faults.lose("the device was destroyed: open a new one")
     this.device.destroy()
   }
 
   #allocate(bytes: number, owner: string): Storage {
+    this.#faults.alive(owner)
     const padded = Math.max(16, Math.ceil(bytes / 16) * 16)
     return new Storage(this.#pool.acquire(padded, owner), 0, padded, { pool: this.#pool, owner })
   }
@@ -347,6 +318,7 @@ export class Gpu extends TensorFactory {
 
   /** Runs a program that is not kept. */
   #once(outputs: readonly Value[], effects: readonly Node[], owner: string): readonly Storage[] {
+    this.#faults.alive(owner)
     const program = this.#program(outputs, effects, [])
     try {
       return program.run([], owner)
@@ -364,22 +336,4 @@ export class Gpu extends TensorFactory {
     this.#leaks?.made(storage)
   }
   readonly #watched = new WeakSet<Storage>()
-
-  /** Awaits an answer of the GPU, and throws what it reported meanwhile. */
-  async #settled<A>(operation: string, answer: Promise<A>): Promise<A> {
-    const value = await answer.catch((cause: unknown) => {
-      if (cause instanceof TensorError) throw cause
-      throw this.#failure ?? new DeviceLostError(operation, "the GPU gave no answer", { cause })
-    })
-    this.#check()
-    return value
-  }
-
-  /** Throws what the device reported since the last check. A lost device stays lost. */
-  #check(): void {
-    const failure = this.#failure
-    if (!failure) return
-    if (!(failure instanceof DeviceLostError)) this.#failure = undefined
-    throw failure
-  }
 }

@@ -27,13 +27,18 @@ export class BufferPool {
   readonly #limit: number
   readonly #free = new Map<number, GPUBuffer[]>()
   readonly #owners = new Map<string, number>()
+  /** Buffers that the driver had no memory for. */
+  readonly #refused = new WeakSet<GPUBuffer>()
+  readonly #onRefusal: (error: OutOfMemoryError) => void
   #inUse = 0
   #pooled = 0
   #peak = 0
 
-  constructor(device: GPUDevice, limit: number) {
+  /** `onRefusal` hears, some time after a buffer was asked for, that the driver had no memory for it. */
+  constructor(device: GPUDevice, limit: number, onRefusal: (error: OutOfMemoryError) => void) {
     this.#device = device
     this.#limit = limit
+    this.#onRefusal = onRefusal
   }
 
   /** A storage buffer of at least `bytes`. Contents are undefined. Throws {@link OutOfMemoryError}. */
@@ -48,6 +53,7 @@ export class BufferPool {
 
   release(buffer: GPUBuffer, owner: string): void {
     this.#account(owner, -buffer.size)
+    if (this.#refused.has(buffer)) return buffer.destroy()
     this.#pooled += buffer.size
     const list = this.#free.get(buffer.size)
     if (list) list.push(buffer)
@@ -75,9 +81,26 @@ export class BufferPool {
         owner,
         `${size} bytes more than the ${this.#inUse} in use would pass the limit of ${this.#limit}`,
       )
+    this.#device.pushErrorScope("out-of-memory")
     const buffer = this.#device.createBuffer({ size, usage })
+    void this.#device.popErrorScope().then(
+      (error) => error && this.#refuse(buffer, owner, error.message),
+      () => {}, // The device is gone, which is reported elsewhere.
+    )
     this.#peak = Math.max(this.#peak, this.#inUse + this.#pooled + size)
     return buffer
+  }
+
+  /** Takes back a buffer that never had memory. Who holds it still does, but nobody will get it again. */
+  #refuse(buffer: GPUBuffer, owner: string, reason: string): void {
+    this.#refused.add(buffer)
+    const waiting = this.#free.get(buffer.size)
+    const place = waiting?.indexOf(buffer) ?? -1
+    if (place >= 0) {
+      waiting!.splice(place, 1)
+      this.#pooled -= buffer.size
+    }
+    this.#onRefusal(new OutOfMemoryError(owner, `the driver has no memory for ${buffer.size} bytes more: ${reason}`))
   }
 
   #account(owner: string, bytes: number): void {
