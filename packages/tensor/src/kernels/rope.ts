@@ -2,10 +2,10 @@ import { sameShape, showShape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import type { Gpu } from "../device/gpu.ts"
 import { applyFused, applyFusedOne } from "../graph/apply.ts"
-import type { FusedOp } from "../graph/fused-op.ts"
+import type { DeviceTraits, FusedOp } from "../graph/fused-op.ts"
 import type { Spec } from "../graph/node.ts"
 import type { Tensor } from "../graph/tensor.ts"
-import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
+import { eachItem, itemParams, itemsGrid, reads, writes, type Kernel } from "../program/kernel.ts"
 
 export interface HeadShape {
   /** Query heads. */
@@ -56,31 +56,36 @@ export const ropeTable = (gpu: Gpu, options: RopeTableOptions): Tensor => {
   return gpu.tensor(table, [positions, 2 * half], "rope")
 }
 
-const params = { items: "u32", heads: "u32", kvHeads: "u32", headDim: "u32", rotaryDim: "u32" } as const
+const params = { ...itemParams, heads: "u32", kvHeads: "u32", headDim: "u32", rotaryDim: "u32" } as const
+
+/** Dimensions that an invocation turns with as many others: four where the halves of a head allow it. */
+type Width = 4 | 1
+const typeOf = (width: Width) => (width === 4 ? "vec4f" : "f32")
 
 /**
- * One invocation per pair of dimensions of one head of one row of q ++ k ++ v. The first rotaryDim dimensions pair up
- * as (j, j + rotaryDim/2) and turn; those beyond pair up among themselves and come along as they are.
+ * An item is a pair of dimensions (or of four neighbours each; parameters then count fours) of one head of one row of
+ * q ++ k ++ v. The first rotaryDim dimensions pair up as (j, j + rotaryDim/2) and turn; those beyond pair up among
+ * themselves and come along as they are.
  */
-const pairOf = (turned: boolean) => `
-  let perRow = (p.heads + 2u * p.kvHeads) * (p.headDim / 2u);
-  let row = i / perRow;
-  let head = (i % perRow) / (p.headDim / 2u);
-  let j = i % (p.headDim / 2u);
-  let half = p.rotaryDim / 2u;
-  let inside = j < half;
-  let at = select(j + half, j, inside);
-  let apart = select(p.headDim / 2u - half, half, inside);
-  let source = row * perRow * 2u + head * p.headDim + at;
-  let isQuery = head < p.heads;
-  ${
-    turned
-      ? `let turns = inside && head < p.heads + p.kvHeads;
-  let angle = u32(positions[row]) * p.rotaryDim + min(j, half - 1u);
-  let c = select(1.0, table[angle], turns);
-  let s = select(0.0, table[angle + half], turns);`
-      : "let c = 1.0; let s = 0.0;"
-  }`
+const pairOf = (turned: boolean, width: Width) => `
+    let perRow = (p.heads + 2u * p.kvHeads) * (p.headDim / 2u);
+    let row = i / perRow;
+    let head = (i % perRow) / (p.headDim / 2u);
+    let j = i % (p.headDim / 2u);
+    let half = p.rotaryDim / 2u;
+    let inside = j < half;
+    let at = select(j + half, j, inside);
+    let apart = select(p.headDim / 2u - half, half, inside);
+    let source = row * perRow * 2u + head * p.headDim + at;
+    let isQuery = head < p.heads;
+    ${
+      turned
+        ? `let turns = inside && head < p.heads + p.kvHeads;
+    let angle = u32(positions[row]) * p.rotaryDim + min(j, half - 1u);
+    let c = select(${typeOf(width)}(1.0), table[angle], turns);
+    let s = select(${typeOf(width)}(), table[angle + half], turns);`
+        : `let c = ${typeOf(width)}(1.0); let s = ${typeOf(width)}();`
+    }`
 
 interface Attributes extends HeadShape {
   /** Queries and keys turn: the inputs have a table and positions. */
@@ -96,58 +101,64 @@ const named = <Input>([qkv, ...rest]: readonly Input[], { turned, cached }: Attr
   return { qkv: qkv!, table, positions, rows, cache }
 }
 
-const forward = ({ turned, cached }: Attributes): Kernel => ({
-  name: `rope: ${turned ? "turn" : "leave"}, ${cached ? "into cache" : "split"}`,
+const forward = ({ turned, cached }: Attributes, width: Width): Kernel => ({
+  name: `rope: ${turned ? "turn" : "leave"}, ${cached ? "into cache" : "split"}, by ${width}`,
   params,
   buffers: [
-    reads("qkv"),
-    ...(turned ? [reads("table"), reads("positions", "i32")] : []),
+    reads("qkv", typeOf(width)),
+    ...(turned ? [reads("table", typeOf(width)), reads("positions", "i32")] : []),
     ...(cached ? [reads("rows", "i32")] : []),
-    writes("q"),
-    writes("kv"),
+    writes("q", typeOf(width)),
+    writes("kv", typeOf(width)),
   ],
-  body: () => `${perItem(64, "p.items")}
-  ${pairOf(turned)}
-  let a = qkv[source]; let b = qkv[source + apart];
-  let first = a * c - b * s; let second = b * c + a * s;
-  if (isQuery) {
-    let place = row * p.heads * p.headDim + head * p.headDim + at;
-    q[place] = first; q[place + apart] = second;
-  } else {
-    let kvRow = ${cached ? "u32(rows[row])" : "row"};
-    let place = kvRow * 2u * p.kvHeads * p.headDim + (head - p.heads) * p.headDim + at;
-    kv[place] = first; kv[place + apart] = second;
-  }
-}`,
+  body: () =>
+    eachItem(`${pairOf(turned, width)}
+    let a = qkv[source]; let b = qkv[source + apart];
+    let first = fma(a, c, -(b * s)); let second = fma(b, c, a * s);
+    if (isQuery) {
+      let place = row * p.heads * p.headDim + head * p.headDim + at;
+      q[place] = first; q[place + apart] = second;
+    } else {
+      let kvRow = ${cached ? "u32(rows[row])" : "row"};
+      let place = kvRow * 2u * p.kvHeads * p.headDim + (head - p.heads) * p.headDim + at;
+      kv[place] = first; kv[place + apart] = second;
+    }`),
 })
 
 /** The inverse rotation, back into q ++ k ++ v. */
-const backward = (turned: boolean): Kernel => ({
-  name: `rope gradient: ${turned ? "turn" : "leave"}`,
+const backward = (turned: boolean, width: Width): Kernel => ({
+  name: `rope gradient: ${turned ? "turn" : "leave"}, by ${width}`,
   params,
-  buffers: [reads("dq"), reads("dkv"), ...(turned ? [reads("table"), reads("positions", "i32")] : []), writes("out")],
-  body: () => `${perItem(64, "p.items")}
-  ${pairOf(turned)}
-  var first: f32; var second: f32;
-  if (isQuery) {
-    let place = row * p.heads * p.headDim + head * p.headDim + at;
-    first = dq[place]; second = dq[place + apart];
-  } else {
-    let place = row * 2u * p.kvHeads * p.headDim + (head - p.heads) * p.headDim + at;
-    first = dkv[place]; second = dkv[place + apart];
-  }
-  out[source] = first * c + second * s;
-  out[source + apart] = second * c - first * s;
-}`,
+  buffers: [
+    reads("dq", typeOf(width)),
+    reads("dkv", typeOf(width)),
+    ...(turned ? [reads("table", typeOf(width)), reads("positions", "i32")] : []),
+    writes("out", typeOf(width)),
+  ],
+  body: () =>
+    eachItem(`${pairOf(turned, width)}
+    var first: ${typeOf(width)}; var second: ${typeOf(width)};
+    if (isQuery) {
+      let place = row * p.heads * p.headDim + head * p.headDim + at;
+      first = dq[place]; second = dq[place + apart];
+    } else {
+      let place = row * 2u * p.kvHeads * p.headDim + (head - p.heads) * p.headDim + at;
+      first = dkv[place]; second = dkv[place + apart];
+    }
+    out[source] = fma(first, c, second * s);
+    out[source + apart] = fma(second, c, -(first * s));`),
 })
 
 const launchShape = (
   rows: number,
   { heads, kvHeads, headDim }: HeadShape,
   table: { readonly spec: Spec } | undefined,
+  device: DeviceTraits,
 ) => {
-  const items = rows * (heads + 2 * kvHeads) * (headDim / 2)
-  return { params: [items, heads, kvHeads, headDim, table?.spec.shape[1] ?? 0], grid: gridFor(items, 64) }
+  const rotaryDim = table?.spec.shape[1] ?? 0
+  const width: Width = headDim % 8 === 0 && rotaryDim % 8 === 0 ? 4 : 1
+  const { params, grid } = itemsGrid((rows * (heads + 2 * kvHeads) * headDim) / (2 * width), device)
+  return { width, params: [...params, heads, kvHeads, headDim / width, rotaryDim / width], grid }
 }
 
 const ropeOp: FusedOp<Attributes> = {
@@ -178,9 +189,9 @@ const ropeOp: FusedOp<Attributes> = {
   inPlace: ({ turned, cached }): Readonly<Record<number, number>> => (cached ? { 1: turned ? 4 : 2 } : {}),
   lower: (emit, inputs, [q, kv], attributes) => {
     const { qkv, table } = named(inputs, attributes)
-    const { params, grid } = launchShape(qkv.spec.shape[0]!, attributes, table)
+    const { width, params, grid } = launchShape(qkv.spec.shape[0]!, attributes, table, emit.device)
     const read = attributes.cached ? inputs.slice(0, -1) : inputs
-    emit.launch(forward(attributes), [...read, q!, kv!], params, grid)
+    emit.launch(forward(attributes, width), [...read, q!, kv!], params, grid)
   },
   backward: ({ inputs, outputs: [q, kv], grads: [dq, dkv], attributes }) => {
     if (attributes.cached) throw new ShapeError("rope", "has no gradient when it writes into a cache")
@@ -197,8 +208,8 @@ const gradientOp: FusedOp<Attributes> = {
   ],
   lower: (emit, inputs, [out], attributes) => {
     const [, , table] = inputs
-    const { params, grid } = launchShape(out!.spec.shape[0]!, attributes, table)
-    emit.launch(backward(attributes.turned), [...inputs, out!], params, grid)
+    const { width, params, grid } = launchShape(out!.spec.shape[0]!, attributes, table, emit.device)
+    emit.launch(backward(attributes.turned, width), [...inputs, out!], params, grid)
   },
 }
 
