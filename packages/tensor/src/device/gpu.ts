@@ -15,6 +15,7 @@ import {
 } from "../dtype.ts"
 import { ShapeError, TensorError } from "../errors.ts"
 import type { DeviceTraits } from "../graph/fused-op.ts"
+import { endsGradient } from "../graph/backward.ts"
 import { Node, type Value } from "../graph/node.ts"
 import { Tensor } from "../graph/tensor.ts"
 import { lower } from "../program/lower.ts"
@@ -307,6 +308,7 @@ export class Gpu extends TensorFactory {
         const { node, output } = pending[i]!
         node.memory[output] = storage
         this.#watch(node, storage)
+        if (endsGradient(node)) node.forget()
       })
     }
     return tensors.map(({ value }) => {

@@ -11,13 +11,15 @@ export interface ScopeReport {
 
 /**
  * The memory of the tensors that were made while it was the innermost scope of its device; of those made before and
- * computed only now it keeps out. Disposing of it gives back what was not kept.
+ * computed only now it keeps out. Disposing of it gives back what was not kept, and what was kept is a value from then on:
+ * no gradient goes through it into the scope.
  */
 export class Scope {
   readonly #gpu: Gpu
   /** The open scopes of the device, the innermost last. */
   readonly #open: Scope[]
   readonly #held = new Set<Storage>()
+  readonly #kept: Node[] = []
   /** Tensors made before have smaller ids: what they get only now is theirs, and stays. */
   readonly #start = nextNodeId()
 
@@ -42,6 +44,7 @@ export class Scope {
     this.#gpu.realize(tensors)
     const outer = this.#open[this.#open.indexOf(this) - 1]
     for (const { value } of tensors) {
+      if (this.covers(value.node)) this.#kept.push(value.node)
       const storage = value.node.memory[value.output]!
       if (this.#held.delete(storage)) outer?.add(storage)
     }
@@ -59,6 +62,7 @@ export class Scope {
     if (place >= 0) this.#open.splice(place, 1)
     for (const storage of this.#held) storage.release()
     this.#held.clear()
+    for (const node of this.#kept.splice(0)) node.forget()
   }
 
   [Symbol.dispose](): void {

@@ -7,6 +7,10 @@ import type { FusedOp } from "./fused-op.ts"
 import type { Node, Op, Padding, Value, View } from "./node.ts"
 import type { Tensor } from "./tensor.ts"
 
+/** Whether no gradient goes through `node`, whatever its inputs are. */
+export const endsGradient = ({ op, specs }: Node): boolean =>
+  specs.every(({ dtype }) => computeType(dtype) !== "f32") || (op.kind === "map" && !mapTable[op.fn].backward)
+
 /**
  * Gradients of the inputs of `node` from those of its outputs (`undefined` for an output that was not used). `tensor`
  * makes a tensor of a value; `needs` tells which inputs want a gradient.

@@ -83,16 +83,39 @@ export class Node {
   readonly id = created++
   /** The memory of each output that is there. */
   readonly memory: (Storage | undefined)[] = []
+  #op: Op
+  #inputs: readonly Value[]
 
   constructor(
-    readonly op: Op,
-    readonly inputs: readonly Value[],
+    op: Op,
+    inputs: readonly Value[],
     readonly specs: readonly Spec[],
-  ) {}
+  ) {
+    this.#op = op
+    this.#inputs = inputs
+  }
+
+  get op(): Op {
+    return this.#op
+  }
+
+  get inputs(): readonly Value[] {
+    return this.#inputs
+  }
 
   /** The memory of all outputs once it is there. */
   get storages(): readonly Storage[] | undefined {
     return this.specs.every((_, output) => this.memory[output]) ? (this.memory as Storage[]) : undefined
+  }
+
+  /**
+   * Lets go of what the value was computed from, once all of it is there: the node is a leaf from then on. For values
+   * through which no gradient goes, so that a loop that goes on from its own result does not keep its whole past.
+   */
+  forget(): void {
+    if (!this.storages) return
+    this.#op = { kind: "leaf" }
+    this.#inputs = []
   }
 }
 

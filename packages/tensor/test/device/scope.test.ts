@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest"
-import { adamw, openDevice, TensorError, valueAndGrad, type Tensor } from "../../src/index.ts"
+import { adamw, grad, openDevice, TensorError, valueAndGrad, type Tensor } from "../../src/index.ts"
 import { testDevice } from "../device.ts"
 import { collectGarbage } from "../garbage.ts"
 
@@ -61,6 +61,19 @@ describe("a scope", () => {
     }
     await expect(between.data()).rejects.toThrow(TensorError)
     expect([...(await before.data())]).toEqual(Array(10).fill(2))
+  })
+
+  test("ends, and with it the gradients of what it keeps", async () => {
+    const w = gpu.tensor([1, 2, 3])
+    let kept: Tensor
+    {
+      using scope = gpu.scope()
+      kept = scope.keep(w.square())
+      expect([...(await grad(kept.sum(), [w])[0]!.data())]).toEqual([2, 4, 6])
+    }
+    const [later, own] = grad(kept.mul(w).sum(), [w, kept])
+    expect([...(await later!.data())]).toEqual([1, 4, 9])
+    expect([...(await own!.data())]).toEqual([1, 2, 3])
   })
 
   test("hands what it keeps to the scope around it", async () => {
