@@ -25,6 +25,11 @@ export class ValidationError extends TensorError {
   override readonly name = "ValidationError"
 }
 
+/** A kernel computed something else than it must: a defect of the adapter's driver. Results since then are void. */
+export class KernelError extends TensorError {
+  override readonly name = "KernelError"
+}
+
 /** The device is gone; open a new one. */
 export class DeviceLostError extends TensorError {
   override readonly name = "DeviceLostError"

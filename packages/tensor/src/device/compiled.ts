@@ -39,6 +39,8 @@ export interface CompileHost {
   readonly trace: <A>(run: () => A) => { readonly result: A; readonly effects: readonly Node[] }
   readonly program: (outputs: readonly Value[], effects: readonly Node[], inputs: readonly Node[]) => Program
   readonly storages: (tensors: readonly Tensor[]) => readonly Storage[]
+  /** Changes when kernels are chosen anew: programs that were recorded before are then stale. */
+  readonly kernelsVersion: () => number
   /** Awaits the GPU; throws what it reported meanwhile. */
   readonly settled: <A>(operation: string, promise: Promise<A>) => Promise<A>
 }
@@ -73,7 +75,14 @@ export const compileFunction = <Args extends readonly Tensor[], Result extends O
       )
     return { program, rebuild, effects }
   }
+  const forget = () => {
+    for (const { program } of programs.values()) program.dispose()
+    programs.clear()
+  }
+  let version = host.kernelsVersion()
   const lookup = (args: Args): Recorded<Result> => {
+    if (version !== host.kernelsVersion()) forget()
+    version = host.kernelsVersion()
     const specs = args.map(({ shape, dtype }) => ({ shape, dtype }))
     const key = specs.map(({ shape, dtype }) => `${dtype}${shape.join("x")}`).join()
     const known = programs.get(key)
@@ -98,10 +107,7 @@ export const compileFunction = <Args extends readonly Tensor[], Result extends O
       const { program } = lookup(args)
       return profileOf(program.work, await host.settled("profile", program.time(host.storages(args), owner)))
     },
-    dispose: () => {
-      for (const { program } of programs.values()) program.dispose()
-      programs.clear()
-    },
+    dispose: forget,
   })
 }
 

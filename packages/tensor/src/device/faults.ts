@@ -1,9 +1,9 @@
-import { DeviceLostError, OutOfMemoryError, TensorError, ValidationError } from "../errors.ts"
+import { DeviceLostError, KernelError, OutOfMemoryError, TensorError, ValidationError } from "../errors.ts"
 
 /** What a device reports by itself, kept until somebody asks whether all is well. */
 export class Faults {
   #fault: TensorError | undefined
-  #lost: string | undefined
+  #end: { readonly kind: typeof DeviceLostError | typeof KernelError; readonly reason: string } | undefined
 
   constructor(device: GPUDevice) {
     device.onuncapturederror = ({ error }) => {
@@ -25,12 +25,17 @@ export class Faults {
 
   /** From now on nothing works any more, for the first reason that is given. */
   lose(reason: string): void {
-    this.#lost ??= reason
+    this.#end ??= { kind: DeviceLostError, reason }
   }
 
-  /** Throws if the device is gone. */
+  /** From now on nothing is believed any more. */
+  condemn(reason: string): void {
+    this.#end ??= { kind: KernelError, reason }
+  }
+
+  /** Throws if the device is gone or cannot be used. */
   alive(operation: string): void {
-    if (this.#lost !== undefined) throw new DeviceLostError(operation, this.#lost)
+    if (this.#end) throw new this.#end.kind(operation, this.#end.reason)
   }
 
   /** Throws if the device is gone, or what it reported since the last check. */

@@ -13,11 +13,12 @@ import {
   type HostArray,
   type Shape,
 } from "../dtype.ts"
-import { ShapeError, TensorError } from "../errors.ts"
+import { KernelError, ShapeError, TensorError } from "../errors.ts"
 import type { DeviceTraits } from "../graph/fused-op.ts"
 import { endsGradient } from "../graph/backward.ts"
 import { Node, type Value } from "../graph/node.ts"
 import { Tensor } from "../graph/tensor.ts"
+import { plain, withoutCandidate, type Candidate } from "../kernels/matmul-choice.ts"
 import { lower } from "../program/lower.ts"
 import { Program } from "../program/program.ts"
 import { Workspace } from "../program/workspace.ts"
@@ -29,7 +30,8 @@ import { BufferPool, type MemoryReport } from "./pool.ts"
 import { Storage } from "./storage.ts"
 import { LeakTracker, type Leak } from "./leaks.ts"
 import { Scope } from "./scope.ts"
-import { traitsOf } from "./traits.ts"
+import { SelfTest, type WrongKernel } from "./self-test.ts"
+import { candidatesOf, traitsOf, untuned, type Tuning } from "./traits.ts"
 import { settle } from "./wait.ts"
 
 /** How a `Gpu` keeps a device. */
@@ -37,6 +39,12 @@ export interface GpuOptions {
   /** Bytes that tensors and workspace may take together. */
   readonly memoryLimit?: number
   readonly trackLeaks?: boolean
+  /** Matrix kernels to choose from. Default: those for the adapter's kind. */
+  readonly candidates?: readonly Candidate[]
+  /** How fast kernels are here. Default: what is known of the adapter's kind. */
+  readonly tuning?: Tuning
+  /** Hears of kernels that compute something else than they must, once they are dropped. */
+  readonly onWrongKernel?: (wrong: WrongKernel) => void
   /** Kernels do not run: the device only plans and counts. */
   readonly rehearses?: boolean
 }
@@ -50,7 +58,6 @@ interface Trace {
 export class Gpu extends TensorFactory {
   readonly adapter: AdapterInfo
   readonly device: GPUDevice
-  readonly traits: DeviceTraits
   /** Whether it keeps the books and computes nothing. */
   readonly rehearses: boolean
   readonly #pool: BufferPool
@@ -63,6 +70,12 @@ export class Gpu extends TensorFactory {
     storage.release()
   })
   readonly #faults: Faults
+  readonly #selfTest: SelfTest
+  readonly #onWrongKernel: (wrong: WrongKernel) => void
+  #tuning: Tuning
+  #traits: DeviceTraits
+  /** How often kernels were chosen anew. */
+  #kernelsVersion = 0
   #trace: Trace | undefined
 
   constructor(device: GPUDevice, adapter: AdapterInfo, options: GpuOptions = {}) {
@@ -71,7 +84,11 @@ export class Gpu extends TensorFactory {
     this.device = device
     this.adapter = adapter
     this.rehearses = options.rehearses ?? false
-    this.traits = traitsOf(device, adapter)
+    const candidates = options.candidates ?? candidatesOf(device, adapter)
+    this.#tuning = options.tuning ?? untuned(adapter, candidates)
+    this.#traits = traitsOf(device, adapter, candidates, this.#tuning)
+    this.#onWrongKernel = options.onWrongKernel ?? (() => {})
+    this.#selfTest = new SelfTest(device)
     this.#faults = new Faults(device)
     this.#pool = new BufferPool(device, options.memoryLimit ?? Number.POSITIVE_INFINITY, (error) => {
       this.#faults.report(error)
@@ -80,7 +97,22 @@ export class Gpu extends TensorFactory {
     })
     this.#workspace = new Workspace(this.#pool)
     // What is wrong with a shader tells more than the errors that follow from it.
-    this.#pipelines = new Pipelines(device, (error) => this.#faults.explain(error))
+    this.#pipelines = new Pipelines(device, {
+      onError: (error) => this.#faults.explain(error),
+      onBuilt: (kernel, pipeline) => {
+        if (kernel.check && !this.rehearses) this.#selfTest.begin(kernel, kernel.check(), pipeline)
+      },
+    })
+  }
+
+  /** What kernels may know of the device. */
+  get traits(): DeviceTraits {
+    return this.#traits
+  }
+
+  /** How kernels are chosen here, and from what. */
+  get tuning(): Tuning {
+    return this.#tuning
   }
 
   /** A tensor over fresh memory that starts with `bytes`. For the library's own operations. */
@@ -116,7 +148,8 @@ export class Gpu extends TensorFactory {
         trace: (run) => this.#traced(run),
         program: (outputs, effects, inputs) => this.#program(outputs, effects, inputs),
         storages: (tensors) => this.#storages(tensors),
-        settled: (operation, promise) => this.#faults.settled(operation, promise),
+        kernelsVersion: () => this.#kernelsVersion,
+        settled: (operation, promise) => this.#settled(operation, promise),
       },
       fn,
       options.name ?? (fn.name || "compiled"),
@@ -184,7 +217,7 @@ export class Gpu extends TensorFactory {
         encoder.copyBufferToBuffer(buffer, offset, staging, offsets[i]!, bytes),
       )
       this.device.queue.submit([encoder.finish()])
-      await this.#faults.settled("read", settle(staging.mapAsync(1)))
+      await this.#settled("read", staging.mapAsync(1))
       const mapped = staging.getMappedRange()
       return tensors.map(({ dtype, size }, i) =>
         hostArray(dtype, mapped.slice(offsets[i]!, offsets[i]! + bytesOf(dtype, size))),
@@ -196,7 +229,7 @@ export class Gpu extends TensorFactory {
 
   /** Waits until everything submitted so far has run. Throws what went wrong meanwhile. */
   async sync(): Promise<void> {
-    await this.#faults.settled("sync", settle(this.device.queue.onSubmittedWorkDone()))
+    await this.#settled("sync", this.device.queue.onSubmittedWorkDone())
   }
 
   /** What the GPU's memory is used for, in bytes. */
@@ -273,6 +306,29 @@ export class Gpu extends TensorFactory {
     this.device.destroy()
   }
 
+  /** Awaits an answer of the GPU, and with it what the self-tests of new kernels have to say. */
+  #settled<A>(operation: string, answer: Promise<A>): Promise<A> {
+    const tested = this.#selfTest.finish().then((wrong) => wrong.forEach((each) => this.#drop(each)))
+    return this.#faults.settled(
+      operation,
+      settle(Promise.all([answer, tested])).then(([value]) => value),
+    )
+  }
+
+  /** Never chooses a candidate again that computes something else than it must. */
+  #drop(wrong: WrongKernel): void {
+    const told = `${wrong.kernel} is wrong on ${this.adapter.name}: ${wrong.reason}`
+    if (wrong.candidate === plain.id)
+      return this.#faults.condemn(`${told}. No simpler kernel is left: update the driver, or use another adapter`)
+    this.#tuning = { ...this.#tuning, wrong: [...this.#tuning.wrong, wrong] }
+    this.#traits = { ...this.#traits, matmul: withoutCandidate(this.#traits.matmul, wrong.candidate) }
+    this.#kernelsVersion++
+    this.#faults.report(
+      new KernelError(wrong.candidate, `${told}. It is not used any more; what it has computed is void: start again`),
+    )
+    this.#onWrongKernel(wrong)
+  }
+
   #allocate(bytes: number, owner: string): Storage {
     this.#faults.alive(owner)
     const padded = Math.max(16, Math.ceil(bytes / 16) * 16)
@@ -286,7 +342,7 @@ export class Gpu extends TensorFactory {
       pipelines: this.#pipelines,
       workspace: this.#workspace,
     }
-    return new Program(context, lower(outputs, effects, inputs, this.traits))
+    return new Program(context, lower(outputs, effects, inputs, this.#traits))
   }
 
   #traced<A>(run: () => A): { readonly result: A; readonly effects: readonly Node[] } {

@@ -1,15 +1,20 @@
 import { ValidationError } from "../errors.ts"
 import { wgsl, type Kernel } from "../program/kernel.ts"
 
+export interface PipelineEvents {
+  readonly onError: (error: ValidationError) => void
+  readonly onBuilt?: (kernel: Kernel, pipeline: GPUComputePipeline) => void
+}
+
 /** Compute pipelines by kernel name, built on first use. */
 export class Pipelines {
   readonly #device: GPUDevice
   readonly #built = new Map<string, GPUComputePipeline>()
-  readonly #onError: (error: ValidationError) => void
+  readonly #events: PipelineEvents
 
-  constructor(device: GPUDevice, onError: (error: ValidationError) => void) {
+  constructor(device: GPUDevice, events: PipelineEvents) {
     this.#device = device
-    this.#onError = onError
+    this.#events = events
   }
 
   get(kernel: Kernel): GPUComputePipeline {
@@ -22,10 +27,11 @@ export class Pipelines {
     const layout = this.#device.createPipelineLayout({ bindGroupLayouts: [this.#layout(kernel)] })
     const pipeline = this.#device.createComputePipeline({ layout, compute: { module }, label })
     void this.#device.popErrorScope().then(
-      (error) => error && this.#onError(new ValidationError(label, `${error.message}\n${code}`)),
+      (error) => error && this.#events.onError(new ValidationError(label, `${error.message}\n${code}`)),
       () => {},
     )
     this.#built.set(kernel.name, pipeline)
+    this.#events.onBuilt?.(kernel, pipeline)
     return pipeline
   }
 

@@ -23,7 +23,7 @@ export const rehearsalOf = (gpu: Gpu, { memoryLimit, maxBindingSize }: Rehearsal
     maxStorageBuffersPerShaderStage,
   }
   const limit = memoryLimit === undefined ? {} : { memoryLimit }
-  return new Gpu(idleDevice(features, like), gpu.adapter, { ...limit, rehearses: true })
+  return new Gpu(idleDevice(features, like), gpu.adapter, { ...limit, tuning: gpu.tuning, rehearses: true })
 }
 
 const nothing = (): void => {}

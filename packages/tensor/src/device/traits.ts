@@ -1,23 +1,53 @@
 import type { AdapterInfo } from "../adapter/info.ts"
 import type { DeviceTraits } from "../graph/fused-op.ts"
-import { candidatesFor, choiceOf, type Ratings } from "../kernels/matmul-choice.ts"
+import { candidatesFor, choiceOf, withoutCandidate, type Candidate, type Ratings } from "../kernels/matmul-choice.ts"
 import { knownRatings, nominalRatings, turningRate } from "../kernels/matmul-ratings.ts"
+import type { WrongKernel } from "./self-test.ts"
+
+/** How fast kernels are on an adapter, and how that came to be known. Speeds decide what runs, never its result. */
+export interface Tuning {
+  /**
+   * `measured` by this process; `remembered` from an earlier measurement; `known` of this kind of software driver;
+   * `assumed` of a device that nothing is known of.
+   */
+  readonly source: "measured" | "remembered" | "known" | "assumed"
+  readonly ratings: Ratings
+  /** Kernels that compute something else than they must here: they are not used. */
+  readonly wrong: readonly WrongKernel[]
+  /** Where it is remembered, if it is. */
+  readonly place?: string
+}
 
 /** Lanes of a subgroup where that number is fixed and subgroups are to be had, else 0. */
 export const fixedSubgroupSize = (device: GPUDevice, { subgroupMinSize, subgroupMaxSize }: AdapterInfo): number =>
   subgroupMinSize === subgroupMaxSize && device.features.has("subgroups") ? subgroupMinSize : 0
 
-/** What kernels may know of a device. `measured` ratings come from the tuner; without them, what is known of its kind. */
-export const traitsOf = (device: GPUDevice, adapter: AdapterInfo, measured?: Ratings): DeviceTraits => {
-  const subgroupSize = fixedSubgroupSize(device, adapter)
-  const candidates = candidatesFor(adapter, subgroupSize)
-  const cores = globalThis.navigator?.hardwareConcurrency ?? 1
-  const ratings = measured ?? knownRatings(adapter, candidates, cores) ?? nominalRatings(candidates)
+/** Matrix kernels that may serve a device. */
+export const candidatesOf = (device: GPUDevice, adapter: AdapterInfo): readonly Candidate[] =>
+  candidatesFor(adapter, fixedSubgroupSize(device, adapter))
+
+/** Processors that a software driver has. */
+export const cores = (): number => globalThis.navigator?.hardwareConcurrency ?? 1
+
+/** What is known of a device before anything is measured. */
+export const untuned = (adapter: AdapterInfo, candidates: readonly Candidate[]): Tuning => {
+  const known = knownRatings(adapter, candidates, cores())
+  return { source: known ? "known" : "assumed", ratings: known ?? nominalRatings(candidates), wrong: [] }
+}
+
+/** What kernels may know of a device. */
+export const traitsOf = (
+  device: GPUDevice,
+  adapter: AdapterInfo,
+  candidates: readonly Candidate[],
+  { ratings, wrong }: Tuning,
+): DeviceTraits => {
+  const choice = choiceOf(candidates, ratings, turningRate(adapter, cores()))
   return {
-    subgroupSize,
+    subgroupSize: fixedSubgroupSize(device, adapter),
     isSoftware: adapter.isSoftware,
     maxStorageBuffers: device.limits.maxStorageBuffersPerShaderStage,
     maxBindingSize: device.limits.maxStorageBufferBindingSize,
-    matmul: choiceOf(candidates, ratings, turningRate(adapter, cores)),
+    matmul: wrong.reduce((left, { candidate }) => withoutCandidate(left, candidate), choice),
   }
 }

@@ -42,7 +42,8 @@ export interface MatmulChoice {
   readonly turning: number
 }
 
-const plain: Candidate = { id: "plain", rows: 1, columns: 64, gates: true, launch: plainMatmul }
+/** What computes where nothing else can, and what the others are held to. */
+export const plain: Candidate = { id: "plain", rows: 1, columns: 64, gates: true, launch: plainMatmul }
 
 const bySubgroup = (lanes: number, tile: SubgroupTile): Candidate => ({
   id: `subgroup of ${lanes}: ${tile.rows}×${4 * tile.quads * lanes} by ${tile.depth}, ${tile.accumulators}`,
@@ -114,6 +115,12 @@ export const choiceOf = (candidates: readonly Candidate[], ratings: Ratings, tur
       return candidate === plain ? [[candidate, { alone: 1e-3, together: 1e-3 }]] : []
     })
   return { rated: { nn: rated("nn"), nt: rated("nt"), "nt far": rated("nt far"), tn: rated("tn") }, turning }
+}
+
+/** What is left to choose from without one candidate. */
+export const withoutCandidate = ({ rated, turning }: MatmulChoice, id: string): MatmulChoice => {
+  const others = (of: ProblemClass) => rated[of].filter(([candidate]) => candidate.id !== id)
+  return { rated: { nn: others("nn"), nt: others("nt"), "nt far": others("nt far"), tn: others("tn") }, turning }
 }
 
 /** Largest number of workgroups along an axis. */

@@ -1,6 +1,7 @@
 import type { Emitter, Operand } from "../graph/fused-op.ts"
 import { itemsGrid, itemParams, eachItem, reads, writes, type Kernel } from "../program/kernel.ts"
 import { chooseMatmul, turnsFirst } from "./matmul-choice.ts"
+import { matmulCheck } from "./matmul-check.ts"
 import type { Problem } from "./matmul-problem.ts"
 
 export type { Epilogue, Layout, MatmulLaunch, Problem } from "./matmul-problem.ts"
@@ -34,7 +35,9 @@ export const launchMatmul = (
     const turned = transposed(emit, b, problem.N, problem.K)
     return launchMatmul(emit, { ...problem, layout: "nn" }, { a, b: turned, residual, out, gated })
   }
-  const { kernel, params, grid } = chooseMatmul(problem, choice).candidate.launch(problem)
+  const { candidate } = chooseMatmul(problem, choice)
+  const { kernel: unchecked, params, grid } = candidate.launch(problem)
+  const kernel: Kernel = { ...unchecked, check: () => matmulCheck(candidate, problem) }
   const flops = 2 * (problem.batch?.count ?? 1) * problem.M * problem.N * problem.K
   emit.launch(kernel, [a, b, ...(residual ? [residual] : []), out, ...(gated ? [gated] : [])], params, grid, flops)
 }

@@ -14,6 +14,35 @@ export interface Kernel {
   readonly subgroups?: boolean
   /** Declarations and `fn main`; called only when the pipeline is built. */
   readonly body: () => string
+  /** A launch whose results are known, to be tried before those of others are believed. */
+  readonly check?: () => KernelCheck
+}
+
+/** A small launch of a kernel with known results. */
+export interface KernelCheck {
+  readonly kernel: string
+  /** What is not to be chosen again where this fails. */
+  readonly candidate: string
+  readonly params: readonly number[]
+  readonly grid: Grid
+  /** In binding order. */
+  readonly buffers: readonly CheckedBuffer[]
+}
+
+export interface CheckedBuffer {
+  readonly before: ArrayBuffer
+  /** What the launch makes of it, if it writes to it. */
+  readonly after?: Expected
+}
+
+/**
+ * Known results. WGSL lets a driver round the product of an fma before it adds, or not: which it does must be the same in
+ * all kernels, and every element as here to the bit; or, where `tolerance` is given, within that · (1 + |value|).
+ */
+export interface Expected {
+  readonly fused: Float32Array
+  readonly roundedFirst: Float32Array
+  readonly tolerance?: number
 }
 
 export interface BufferSpec {
