@@ -45,8 +45,8 @@ const memoryByStep = (options: TrainOptions): Promise<ReadonlyArray<MemoryReport
   )
   const services = Layer.mergeAll(
     policyLayer({ model, optimizer: {}, rolloutBatchSize: 7 }),
-    referenceLayer(model),
-    options.algorithm === "ppo" ? criticLayer(model, {}) : Layer.empty,
+    referenceLayer({ model }),
+    options.algorithm === "ppo" ? criticLayer({ model }, {}) : Layer.empty,
     Layer.effect(Tracker, tracker),
     Layer.effect(Reward, sevens),
     Layer.succeed(CheckpointStore, store),

@@ -4,15 +4,19 @@ import type { EngineError, PluginContext, PluginKind } from "@rlpt/core"
 import {
   adapterOffLayer,
   criticLayer,
+  frozenPolicyLayer,
   GpuDevice,
   policyLayer,
   referenceLayer,
+  sharedCriticLayer,
+  type ModelSource,
   type PolicyOptions,
   type RunDirectory,
   type TrainingOptions,
 } from "@rlpt/engines"
 import type { SftConfig, TrainConfig } from "./config/schema.ts"
 import type { Prepared, PreparedPlugins } from "./configured-plugins.ts"
+import type { ModelPlace, TrainedPlaces } from "./model-place.ts"
 import { watchRewards } from "./reward-watchdog.ts"
 import { Screen } from "./view/screen.ts"
 import { viewTracker } from "./view/view-tracker.ts"
@@ -57,33 +61,56 @@ const deviceOf = ({ adapter }: Pick<TrainConfig, "adapter">): Layer.Layer<GpuDev
 
 /**
  * The models of `rlpt train`: the policy, and the reference and the critic if its algorithm has a use for them. The
- * reference of a policy with an adapter is the policy without it.
+ * reference of a policy with a new adapter is the policy without it.
  */
-export const trainEngines = (config: TrainConfig, model: string, device = deviceOf(config)) => {
-  const reference = config.lora === undefined ? referenceLayer(model) : adapterOffLayer
-  return Layer.mergeAll(
-    config.beta > 0 ? reference : Layer.empty,
-    config.algorithm === "ppo" ? criticLayer(model, optimizer(config)) : Layer.empty,
-  ).pipe(Layer.provideMerge(policyLayer(policy(config, model))), Layer.provideMerge(device))
+export const trainEngines = (config: TrainConfig, places: TrainedPlaces, device = deviceOf(config)) =>
+  Layer.mergeAll(
+    config.beta > 0 ? reference(config, places) : Layer.empty,
+    config.algorithm === "ppo" ? critic(config, places) : Layer.empty,
+  ).pipe(Layer.provideMerge(policyLayer(policy(config, places))), Layer.provideMerge(device))
+
+/** What the policy is before it is trained. */
+const reference = (config: TrainConfig, place: ModelPlace) => {
+  if (place.adapter !== undefined) return frozenPolicyLayer
+  return config.lora === undefined ? referenceLayer(source(config, place)) : adapterOffLayer
 }
 
+/** With an adapter, a critic that starts from the policy's model shares its weights. */
+const critic = (config: TrainConfig, { critic: own, ...place }: TrainedPlaces) => {
+  if (own === undefined && (config.lora || place.adapter)) return sharedCriticLayer(optimizer(config))
+  return criticLayer({ ...source(config, own ?? place), ...lora(config) }, optimizer(config))
+}
+
+const source = (
+  { contextLength }: Pick<TrainConfig, "contextLength">,
+  { adapter, model }: ModelPlace,
+): ModelSource => ({
+  model,
+  adapter,
+  contextLength,
+})
+
 /** The model of `rlpt sft`. */
-export const sftEngines = (config: SftConfig, model: string, device = deviceOf(config)) =>
+export const sftEngines = (config: SftConfig, place: ModelPlace, device = deviceOf(config)) =>
   policyLayer({
-    ...policy(config, model),
+    ...policy(config, place),
     ...(config.fromScratch && { fromScratch: { seed: config.seed } }),
   }).pipe(Layer.provideMerge(device))
 
 /** A model to sample from. */
-export const samplingEngines = (adapter: TrainConfig["adapter"], model: string) =>
-  policyLayer({ model }).pipe(Layer.provideMerge(GpuDevice.layer({ adapter })))
+export const samplingEngines = (adapter: TrainConfig["adapter"], place: ModelPlace, contextLength?: number) =>
+  policyLayer(source({ ...(contextLength && { contextLength }) }, place)).pipe(
+    Layer.provideMerge(GpuDevice.layer({ adapter })),
+  )
 
-const policy = (config: TrainConfig | SftConfig, model: string): PolicyOptions => ({
-  model,
+const policy = (config: TrainConfig | SftConfig, place: ModelPlace): PolicyOptions => ({
+  ...source(config, place),
   optimizer: optimizer(config),
   trainable: config.trainable,
-  ...(config.lora && { lora: { ...config.lora, seed: config.seed } }),
+  ...lora(config),
 })
+
+const lora = (config: TrainConfig | SftConfig) => config.lora && { lora: { ...config.lora, seed: config.seed } }
 
 const optimizer = (config: TrainConfig | SftConfig): TrainingOptions => ({
   betas: [config.adamBeta1, config.adamBeta2],

@@ -26,7 +26,7 @@ import { pluginRegistry, preparePlugins, type PreparedPlugins } from "./configur
 import { CliFailure } from "./failure.ts"
 import { header } from "./view/header.ts"
 import { runLayer } from "./layers.ts"
-import { modelDirectory } from "./model-directory.ts"
+import { findModels, pinned, type TrainedPlaces } from "./model-place.ts"
 import { bold, Screen } from "./view/screen.ts"
 import { courseLine, readCourse } from "./view/summary.ts"
 
@@ -45,8 +45,8 @@ export interface TrainingFlags {
 export interface PreparedRun<C> {
   readonly config: C & { readonly root: string }
   readonly plugins: PreparedPlugins
-  /** Directory of the model to start from. */
-  readonly model: string
+  /** The model to start from. */
+  readonly model: TrainedPlaces
   /** The run to go on with; nothing for a new one. */
   readonly resumed: RunDirectory | undefined
 }
@@ -64,8 +64,8 @@ export const prepareRun = Effect.fn("prepareRun")(function* <C extends TrainConf
   const { config, origin } = yield* load({ directory, file, set })
   if (resumed === undefined && config.runName !== undefined) yield* checkNewName(config.outputDir, config.runName)
   const plugins = yield* preparePlugins(yield* pluginRegistry(config.root), { config, origin })
-  const model = yield* modelDirectory({ model: config.model, root: config.root, origin: origin(["model"]) })
-  return { config, plugins, model, resumed } satisfies PreparedRun<C>
+  const model = yield* findModels({ config, origin })
+  return { config: pinned(config, model), plugins, model, resumed } satisfies PreparedRun<C>
 })
 
 const resume = Effect.fnUntraced(function* <C extends TrainConfig | SftConfig, E, R>(
@@ -124,7 +124,7 @@ export const trainingRun = Effect.fn("trainingRun")(function* <C extends TrainCo
     if (warning !== undefined) yield* Effect.logWarning(warning)
     yield* program
     yield* run.writeModel(yield* Effect.flatMap(Policy, (policy) => policy.exportModel))
-    const lora = yield* exportPolicyAdapter(model)
+    const lora = yield* exportPolicyAdapter(model.name)
     if (lora !== undefined) yield* run.writeAdapter(lora)
     yield* summary(run, lora !== undefined)
   }).pipe(

@@ -1,6 +1,6 @@
 import { Effect, FileSystem } from "effect"
 import { afterEach, beforeEach, expect, test, vi } from "vitest"
-import { modelDirectory } from "../src/model-directory.ts"
+import { findModel, pinned } from "../src/model-place.ts"
 import { withFiles } from "./support.ts"
 
 const commit = "0123456789abcdef0123456789abcdef01234567"
@@ -10,7 +10,7 @@ afterEach(() => void vi.unstubAllEnvs())
 
 const choose = (cache: string, model: string) => {
   vi.stubEnv("HF_HUB_CACHE", cache)
-  return modelDirectory({ model, root: cache, origin: "--model" })
+  return findModel({ model, root: cache, origin: "--model" })
 }
 
 test("a model of the hub is its directory in the cache", () =>
@@ -23,7 +23,14 @@ test("a model of the hub is its directory in the cache", () =>
         yield* Effect.forEach([`${folder}/refs`, snapshot], (path) => fs.makeDirectory(path, { recursive: true }))
         yield* fs.writeFileString(`${folder}/refs/main`, commit)
         for (const file of ["config.json", "model.safetensors"]) yield* fs.writeFileString(`${snapshot}/${file}`, "{}")
-        expect(yield* choose(cache, "org/tiny")).toBe(snapshot)
+        expect(yield* choose(cache, "org/tiny")).toEqual({
+          model: snapshot,
+          name: "org/tiny",
+          pinned: `org/tiny@${commit}`,
+        })
+        const config = { model: "org/tiny", seed: 1 }
+        expect(pinned(config, yield* choose(cache, "org/tiny"))).toEqual({ model: `org/tiny@${commit}`, seed: 1 })
+        expect(yield* choose(cache, `org/tiny@${commit}`)).toMatchObject({ model: snapshot, name: "org/tiny" })
       }),
     ),
   ))
@@ -44,7 +51,7 @@ test("a GGUF file is taken as it is, and a missing one is not looked for on the 
   Effect.runPromise(
     withFiles({ "m.gguf": "" }, (directory) =>
       Effect.gen(function* () {
-        expect(yield* choose(directory, "m.gguf")).toBe(`${directory}/m.gguf`)
+        expect(yield* choose(directory, "m.gguf")).toMatchObject({ model: `${directory}/m.gguf` })
         const error = yield* Effect.flip(choose(directory, "./n.gguf"))
         expect(error.message).toContain(`${directory}/n.gguf is not a Hugging Face directory`)
       }),

@@ -41,10 +41,15 @@ export const parseConfig = (json: unknown, file = "config.json", options: Config
     if (!allowed.includes(json[key] ?? allowed[0])) throw config.unsupported(key, values)
   }
   const sizes = readSizes(config, family, options)
+  const structure = family.structure(config, sizes)
+  if (structure.learnedPositions && sizes.contextLength > sizes.maxPositionEmbeddings) {
+    const problem = `"${family.keys.maxPositionEmbeddings}" is ${sizes.maxPositionEmbeddings}: its positions are learnt, so that a context of ${sizes.contextLength} is not possible`
+    throw new ModelError("unsupported", file, problem)
+  }
   return {
     family: family.modelType,
     ...sizes,
-    ...family.structure(config, sizes),
+    ...structure,
     tieWordEmbeddings: config.boolean("tie_word_embeddings", family.tieWordEmbeddings),
     bosTokenId: config.tokenIds("bos_token_id", family.bosTokenId)[0] ?? null,
     eosTokenIds: config.tokenIds("eos_token_id", family.eosTokenId),

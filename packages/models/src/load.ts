@@ -114,7 +114,11 @@ export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: 
 }
 
 /** Adds the parameters of a new adapter. */
-const startAdapter = async (gpu: Gpu, adapter: LoraAdapter, parameters: Record<string, Tensor>): Promise<void> => {
+export const startAdapter = async (
+  gpu: Gpu,
+  adapter: LoraAdapter,
+  parameters: Record<string, Tensor>,
+): Promise<void> => {
   const { options, modules, specs } = adapter
   for (const spec of specs) {
     parameters[spec.name] = gpu.tensor(initialValues(spec, options.seed), spec.shape, "parameters")

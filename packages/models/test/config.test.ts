@@ -77,6 +77,10 @@ describe("parseConfig", () => {
       maxPositionEmbeddings: 2048,
       contextLength: 100,
     })
+    const learnt = { model_type: "gpt2", n_embd: 16, n_head: 2, n_layer: 1, vocab_size: 8, n_positions: 32 }
+    expect(() => parseConfig(learnt, "config.json", { contextLength: 33 })).toThrow(
+      'config.json: "n_positions" is 32: its positions are learnt, so that a context of 33 is not possible',
+    )
   })
 
   const refused: ReadonlyArray<readonly [string, unknown, RegExp]> = [

@@ -7,7 +7,7 @@ import { loadSftConfig, loadTrainConfig, type LoadOptions } from "../config/load
 import { findConfigFile } from "../config/read.ts"
 import { pluginRegistry, preparePlugins } from "../configured-plugins.ts"
 import { CliFailure } from "../failure.ts"
-import { modelDirectory } from "../model-directory.ts"
+import { findModels } from "../model-place.ts"
 import { formatBytes } from "../view/format.ts"
 import { bold, green, red, Screen, yellow } from "../view/screen.ts"
 import { version } from "../version.ts"
@@ -113,7 +113,7 @@ const checkProject = Effect.fnUntraced(function* (file: string | undefined) {
   const directory = path.resolve()
   const { config, origin } = yield* loadAnyConfig({ directory, file, set: [] })
   yield* preparePlugins(yield* pluginRegistry(config.root), { config, origin })
-  const model = yield* modelDirectory({ model: config.model, root: config.root, origin: origin(["model"]) })
+  const { adapter, model } = yield* findModels({ config, origin })
   yield* fs
     .access(directory, { writable: true })
     .pipe(Effect.mapError(() => new CliFailure({ message: `${directory} cannot be written: runs have no place here` })))
@@ -123,7 +123,7 @@ const checkProject = Effect.fnUntraced(function* (file: string | undefined) {
       found === undefined
         ? "no rlpt.config.* here: rlpt train takes its defaults"
         : `${path.relative(directory, path.resolve(found))} is valid`,
-      `model ${model}`,
+      adapter === undefined ? `model ${model}` : `model ${model} with the adapter ${adapter}`,
     ],
   } satisfies Finding
 })

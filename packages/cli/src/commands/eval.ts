@@ -4,7 +4,7 @@ import { evaluate } from "@rlpt/algos"
 import { loadTrainConfig } from "../config/load.ts"
 import { pluginRegistry, preparePlugins } from "../configured-plugins.ts"
 import { samplingEngines, taskLayer } from "../layers.ts"
-import { modelDirectory } from "../model-directory.ts"
+import { findModel } from "../model-place.ts"
 import { formatNumber } from "../view/format.ts"
 import { Screen } from "../view/screen.ts"
 import * as flags from "./flags.ts"
@@ -18,13 +18,13 @@ export const evalCommand = Command.make(
     const { config, origin } = yield* loadTrainConfig({ directory, file: Option.getOrUndefined(file), set })
     const plugins = yield* preparePlugins(yield* pluginRegistry(config.root), { config, origin })
     const chosen = yield* Option.match(model, {
-      onNone: () => modelDirectory({ model: config.model, root: config.root, origin: origin(["model"]) }),
-      onSome: (flag) => modelDirectory({ model: flag, root: directory, origin: "--model" }),
+      onNone: () => findModel({ model: config.model, root: config.root, origin: origin(["model"]) }),
+      onSome: (flag) => findModel({ model: flag, root: directory, origin: "--model" }),
     })
     const { metrics } = yield* evaluate(config).pipe(
       Effect.provide([
         taskLayer(plugins, { directory: config.root, runDirectory: path.resolve(config.outputDir) }),
-        samplingEngines(config.adapter, chosen),
+        samplingEngines(config.adapter, chosen, config.contextLength),
       ]),
     )
     const screen = yield* Screen

@@ -1,3 +1,4 @@
+import { Schema } from "effect"
 import { Flag } from "effect/cli"
 
 /** Flags that several commands share. */
@@ -32,6 +33,13 @@ export const model = Flag.String("model").pipe(
   Flag.withAlias("m"),
   Flag.withMetavar("folder"),
   Flag.withDescription("Model or run to use (default: the built-in model)"),
+  Flag.optional,
+)
+
+export const contextLength = Flag.Int("context-length").pipe(
+  Flag.withMetavar("tokens"),
+  Flag.withSchema(Schema.Int.check(Schema.isGreaterThan(0))),
+  Flag.withDescription("Most tokens of prompt and completion (default: what the model was trained for)"),
   Flag.optional,
 )
 

@@ -3,7 +3,7 @@ import { Argument, Command, Flag } from "effect/cli"
 import { RolloutEngine, Tokenizer, type Trajectory } from "@rlpt/core"
 import { CliFailure } from "../failure.ts"
 import { samplingEngines } from "../layers.ts"
-import { modelDirectory } from "../model-directory.ts"
+import { findModel } from "../model-place.ts"
 import { dim, Screen } from "../view/screen.ts"
 import * as flags from "./flags.ts"
 
@@ -42,6 +42,7 @@ export const generateCommand = Command.make(
       Flag.withDescription("Take the likeliest token each time; the same as --temperature 0"),
       Flag.withDefault(false),
     ),
+    contextLength: flags.contextLength,
     seed: Flag.Int("seed").pipe(
       Flag.withSchema(Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))),
       Flag.withDescription("The same seed draws the same completions (default: 0)"),
@@ -57,6 +58,7 @@ export const generateCommand = Command.make(
   Effect.fn(function* ({
     adapter,
     chat,
+    contextLength,
     count,
     greedy,
     maxCompletionLength,
@@ -68,7 +70,7 @@ export const generateCommand = Command.make(
   }) {
     const path = yield* Path.Path
     const words = yield* Option.match(prompt, { onNone: () => readPrompt, onSome: Effect.succeed })
-    const directory = yield* modelDirectory({
+    const place = yield* findModel({
       model: Option.getOrUndefined(model),
       root: path.resolve(),
       origin: "--model",
@@ -107,7 +109,7 @@ export const generateCommand = Command.make(
       )
       yield* printCompletions(trajectories)
     })
-    yield* generate.pipe(Effect.provide(samplingEngines(adapter, directory)))
+    yield* generate.pipe(Effect.provide(samplingEngines(adapter, place, Option.getOrUndefined(contextLength))))
   }),
 ).pipe(
   Command.withDescription("Let a model go on from a prompt"),

@@ -8,7 +8,7 @@ import { loadSftConfig, loadTrainConfig } from "../config/load.ts"
 import { pluginRegistry, preparePlugins } from "../configured-plugins.ts"
 import { CliFailure } from "../failure.ts"
 import { taskLayer } from "../layers.ts"
-import { modelDirectory } from "../model-directory.ts"
+import { findModels } from "../model-place.ts"
 import { largestMicroBatch, planRun, type Plan } from "../plan/plan.ts"
 import type { Rehearsed } from "../plan/rehearse.ts"
 import { formatBytes, formatCount, parseBytes } from "../view/format.ts"
@@ -80,7 +80,7 @@ const prepare = Effect.fnUntraced(function* (
     : { command: "train" as const, ...(yield* loadTrainConfig(options)) }
   const { config, origin } = source
   const plugins = yield* preparePlugins(yield* pluginRegistry(config.root), { config, origin })
-  const model = yield* modelDirectory({ model: config.model, root: config.root, origin: origin(["model"]) })
+  const model = yield* findModels({ config, origin })
   const context = { directory: config.root, runDirectory: path.resolve(config.outputDir) }
   const task = yield* Task.pipe(Effect.provide(yield* Layer.build(taskLayer(plugins, context))))
   if (source.command === "sft") return { command: source.command, config: source.config, model, task } as const
@@ -123,7 +123,7 @@ const describe = (run: Rehearsed, report: Report): ReadonlyArray<string> => {
         ? `no microBatchSize fits in ${formatBytes(memory)}`
         : `the largest microBatchSize in ${formatBytes(memory)} is ${largest}`
   return [
-    `${run.model} · ${formatCount(parameters)} parameters${trained} · ${adapter}`,
+    `${run.model.adapter ?? run.model.model} · ${formatCount(parameters)} parameters${trained} · ${adapter}`,
     ...Object.entries(bytes).map(([name, size]) => line(name, size)),
     `${line("peak", peak)}  with microBatchSize ${microBatchSize}`,
     fit,

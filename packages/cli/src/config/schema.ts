@@ -35,7 +35,11 @@ const orShort = <A, I extends { readonly use?: string }>(use: Schema.Codec<A, I>
 /** What a run has besides the options of its algorithm. */
 const runFields = {
   model: Schema.optionalKey(Schema.NonEmptyString).annotate({
-    description: "Hugging Face directory of the model to start from; the small built-in one if absent.",
+    description:
+      "Model to start from: a Hugging Face directory, a .gguf file, a hub id, a run or an adapter; the small built-in one if absent.",
+  }),
+  contextLength: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThan(0))).annotate({
+    description: "Most tokens of a prompt with its completion; what the model was trained for if absent.",
   }),
   ...trainedFields,
   task: withDefault(orShort(pluginUse("arithmetic")), "arithmetic").annotate({
@@ -59,14 +63,22 @@ const runFields = {
   }),
 }
 
+const checkCritic = (config: { readonly algorithm: string; readonly criticModel?: string }): Schema.FilterIssue[] =>
+  config.criticModel !== undefined && config.algorithm !== "ppo"
+    ? [{ path: ["criticModel"], issue: 'only algorithm "ppo" has a critic' }]
+    : []
+
 /** Configuration of `rlpt train`. */
 export const TrainConfig = Schema.Struct({
   ...runFields,
+  criticModel: Schema.optionalKey(Schema.NonEmptyString).annotate({
+    description: "ppo: model that the critic starts from, such as a reward model; the policy's if absent.",
+  }),
   rewards: withDefault(Schema.NonEmptyArray(orShort(RewardUse)), ["arithmetic"]).annotate({
     description: "What scores completions; the weighted sum counts.",
   }),
   ...TrainOptions.fields,
-}).check(Schema.makeFilter((config) => [...checkTrained(config), ...checkTrainOptions(config)]))
+}).check(Schema.makeFilter((config) => [...checkTrained(config), ...checkCritic(config), ...checkTrainOptions(config)]))
 export type TrainConfig = typeof TrainConfig.Type
 
 /** Configuration of `rlpt sft`. */

@@ -5,6 +5,8 @@ import { TrainConfig } from "./schema.ts"
 /** What to show for keys that have no default. */
 const examples: Readonly<Record<string, unknown>> = {
   model: "./my-model",
+  contextLength: 4096,
+  criticModel: "./my-reward-model",
   lora: { r: 16, alpha: 32 },
   runName: "first-try",
   root: ".",

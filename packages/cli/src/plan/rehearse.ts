@@ -20,9 +20,10 @@ import { GpuDevice, PolicyInfo } from "@rlpt/engines"
 import type { Gpu, MemoryReport } from "@rlpt/tensor"
 import type { SftConfig, TrainConfig } from "../config/schema.ts"
 import { sftEngines, trainEngines } from "../layers.ts"
+import type { TrainedPlaces } from "../model-place.ts"
 
 /** A run to be rehearsed. */
-export type Rehearsed = { readonly model: string; readonly task: Task["Service"] } & (
+export type Rehearsed = { readonly model: TrainedPlaces; readonly task: Task["Service"] } & (
   | {
       readonly command: "train"
       readonly config: TrainConfig

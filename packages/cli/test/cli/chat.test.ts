@@ -77,6 +77,12 @@ it.live("a data set of messages fine-tunes a model, trains it, and asks it by it
       for (const prompt of prompts) expect(prompt.endsWith("<|im_end|>\n<|im_start|>assistant\n")).toBe(true)
       expect(prompts.some((prompt) => prompt.includes("Be brief."))).toBe(true)
 
+      const short = yield* runProcess(directory, "train", "--config", "grpo.yaml", "--set", "contextLength=20")
+      expect(short.code).toBe(1)
+      expect(short.errors).toMatch(
+        /its prompt has \d+ tokens, but a context of 20 less maxCompletionLength 4 leaves 16/,
+      )
+
       const asked = ["generate", "--model", "out/tuned", "--greedy", "--max-completion-length", "4"]
       const chat = yield* runProcess(directory, ...asked, "--chat", "--system", "Be brief.", "Hi")
       expect(chat.code).toBe(0)

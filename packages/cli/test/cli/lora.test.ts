@@ -43,6 +43,33 @@ it.live("rlpt train with lora writes the adapter and the merged model, and check
 
       const again = yield* runProcess(directory, "train", "--resume", "low", "--set", "maxSteps=3")
       expect(again.code).toBe(0)
+      // The adapter names its base. It is trained on, KL is to what it was, and the run's model holds both.
+      const more =
+        "{ model: out/low/adapter, max_steps: 1, beta: 0.1, algorithm: ppo, output_dir: out, prompts_per_step: 4 }"
+      yield* fs.writeFileString(`${directory}/more.yaml`, more)
+      const on = yield* runProcess(
+        directory,
+        "train",
+        "-c",
+        "more.yaml",
+        "--run-name",
+        "on",
+        "-s",
+        "maxCompletionLength=4",
+      )
+      expect(on.errors).not.toContain("error")
+      const next = JSON.parse(yield* fs.readFileString(`${directory}/out/on/adapter/adapter_config.json`))
+      expect(next).toMatchObject({ ...settings, base_model_name_or_path: settings.base_model_name_or_path })
+      const generate = ["generate", "--greedy", "--max-completion-length", "6", "12+34="]
+      const [merged, adapted] = [
+        yield* runProcess(directory, ...generate, "--model", "out/on"),
+        yield* runProcess(directory, ...generate, "--model", "out/on/adapter"),
+      ]
+      expect(adapted).toMatchObject({ code: 0, output: merged.output })
+      const both = yield* runProcess(directory, "train", "--set", "model=out/low/adapter")
+      expect(both.errors).toContain("lora: the model ")
+      expect(both.errors).toContain("is an adapter, which is trained as it is: leave lora out")
+
       const wrong = yield* runProcess(directory, "train", "--set", "lora.targetModules=[query]")
       expect(wrong.errors).toContain('cannot load the model: lora: targetModules: no linear layer is called "query"')
     }),

@@ -11,7 +11,7 @@ import { describe, expect } from "vitest"
 import { loadTrainConfig } from "../../src/config/load.ts"
 import { pluginRegistry, preparePlugins } from "../../src/configured-plugins.ts"
 import { taskLayer, trainEngines } from "../../src/layers.ts"
-import { modelDirectory } from "../../src/model-directory.ts"
+import { findModels } from "../../src/model-place.ts"
 import { largestMicroBatch, planRun } from "../../src/plan/plan.ts"
 import { rehearse } from "../../src/plan/rehearse.ts"
 
@@ -30,7 +30,7 @@ const small = [
 const open = Effect.fnUntraced(function* (set: ReadonlyArray<string>) {
   const { config, origin } = yield* loadTrainConfig({ directory: "/nowhere", set: [...small, ...set] })
   const plugins = yield* preparePlugins(yield* pluginRegistry(config.root), { config, origin })
-  const model = yield* modelDirectory({ model: config.model, root: config.root, origin: "test" })
+  const model = yield* findModels({ config, origin })
   const tasks = taskLayer(plugins, { directory: config.root, runDirectory: "/nowhere" })
   const task = yield* Effect.provide(Task, tasks)
   const gpu = yield* Effect.acquireRelease(

@@ -4,9 +4,12 @@ export {
   adapterOffLayer,
   criticLayer,
   exportPolicyAdapter,
+  frozenPolicyLayer,
   PolicyInfo,
   policyLayer,
   referenceLayer,
+  sharedCriticLayer,
+  type ModelSource,
   type PolicyOptions,
 } from "./layers.ts"
 export { makeModelEngine, type TrainingOptions } from "./model-engine.ts"

@@ -2,7 +2,9 @@ import { Critic, EngineError, Policy, Reference, RolloutEngine, Tokenizer, Token
 import {
   countParameters,
   exportAdapter,
+  frozenCopy,
   loadModel,
+  withHead,
   withoutAdapter,
   type LoadOptions,
   type LoraOptions,
@@ -16,12 +18,20 @@ import { attempt, GpuDevice } from "./device.ts"
 import { makeModelEngine, type TrainingOptions } from "./model-engine.ts"
 import { makeRolloutEngine } from "./rollout-engine.ts"
 
-export interface PolicyOptions {
+/** A model as it is stored. */
+export interface ModelSource {
   /** A Hugging Face directory, or its files in memory. */
   readonly model: string | ModelFiles
+  /** An adapter to put on it, as PEFT stores it: its directory, or its files in memory. */
+  readonly adapter?: string | ModelFiles | undefined
+  /** Most tokens of a prompt with its completion. Default: what the model was trained for. */
+  readonly contextLength?: number | undefined
+}
+
+export interface PolicyOptions extends ModelSource {
   /** Draws fresh weights for the directory's `config.json`. */
   readonly fromScratch?: { readonly seed: number }
-  /** Trains an adapter in place of the weights. */
+  /** Trains a new adapter in place of the weights. A stored one is trained as it is. */
   readonly lora?: LoraOptions
   /** Trains these weights alone. */
   readonly trainable?: Trainable
@@ -50,15 +60,15 @@ export const policyLayer = (
   Layer.effectContext(
     Effect.gen(function* () {
       const gpu = yield* GpuDevice
-      const { model: source, fromScratch, lora, trainable, optimizer, rolloutBatchSize = 256 } = options
-      const model = yield* load(source, {
+      const { fromScratch, lora, trainable, optimizer, rolloutBatchSize = 256 } = options
+      const model = yield* load(options, {
         ...(fromScratch && { fromScratch }),
         ...(lora && { lora }),
         ...(trainable !== undefined && { trainable }),
       })
       const { tokenizer } = model
       if (!tokenizer)
-        return yield* new EngineError({ message: `${named(source)}: has no tokenizer.json, and prompts are text` })
+        return yield* new EngineError({ message: `${named(options)}: has no tokenizer.json, and prompts are text` })
       return Context.empty().pipe(
         Context.add(Policy, makeModelEngine(gpu, model, optimizer)),
         Context.add(RolloutEngine, makeRolloutEngine(gpu, model, tokenizer, { rolloutBatchSize })),
@@ -74,7 +84,7 @@ export const policyLayer = (
   )
 
 /** A frozen copy of a model, to measure KL against. */
-export const referenceLayer = (source: string | ModelFiles): Layer.Layer<Reference, EngineError, GpuDevice> =>
+export const referenceLayer = (source: ModelSource): Layer.Layer<Reference, EngineError, GpuDevice> =>
   Layer.effect(
     Reference,
     Effect.gen(function* () {
@@ -92,6 +102,16 @@ export const adapterOffLayer: Layer.Layer<Reference, never, GpuDevice | PolicyIn
   }),
 )
 
+/** The policy as it is now, for one that starts from a stored adapter: the same weights, and a copy of the adapter. */
+export const frozenPolicyLayer: Layer.Layer<Reference, EngineError, GpuDevice | PolicyInfo> = Layer.effect(
+  Reference,
+  Effect.gen(function* () {
+    const { model } = yield* PolicyInfo
+    const gpu = yield* GpuDevice
+    return makeModelEngine(gpu, yield* attempt("copy of the adapter", () => frozenCopy(gpu, model)))
+  }),
+)
+
 /** The policy's adapter as files of a PEFT directory, by file name; undefined if it has none. */
 export const exportPolicyAdapter = (baseModel: string) =>
   Effect.flatMap(PolicyInfo, ({ model }) =>
@@ -100,26 +120,50 @@ export const exportPolicyAdapter = (baseModel: string) =>
       : attempt("export of the adapter", () => exportAdapter(model, { baseModel })),
   )
 
-/** A critic: the model with a value head, which starts at zero. */
+/**
+ * A critic: a model with a value head, which starts at zero, or, of a reward model, at the reward's. With `lora` it
+ * trains the head and an adapter.
+ */
 export const criticLayer = (
-  source: string | ModelFiles,
+  source: ModelSource & { readonly lora?: LoraOptions },
   optimizer: TrainingOptions,
 ): Layer.Layer<Critic, EngineError, GpuDevice> =>
   Layer.effect(
     Critic,
     Effect.gen(function* () {
       const gpu = yield* GpuDevice
-      return makeModelEngine(gpu, yield* load(source, { head: "value" }), optimizer)
+      const { lora } = source
+      return makeModelEngine(gpu, yield* load(source, { head: "value", ...(lora && { lora }) }), optimizer)
     }),
   )
 
-const load = (source: string | ModelFiles, options: LoadOptions = {}) =>
+/**
+ * The critic of a policy with an adapter, over the same weights: it trains a head and an adapter of its own, like the
+ * policy's but new.
+ */
+export const sharedCriticLayer = (
+  optimizer: TrainingOptions,
+): Layer.Layer<Critic, EngineError, GpuDevice | PolicyInfo> =>
+  Layer.effect(
+    Critic,
+    Effect.gen(function* () {
+      const { model } = yield* PolicyInfo
+      const gpu = yield* GpuDevice
+      const lora = model.decoder.adapter?.options
+      if (!lora) return yield* new EngineError({ message: "only a policy with an adapter can share its weights" })
+      const critic = yield* attempt("cannot make the critic", () => withHead(gpu, model, { head: "value", lora }))
+      return makeModelEngine(gpu, critic, optimizer)
+    }),
+  )
+
+const load = ({ model, adapter, contextLength }: ModelSource, options: LoadOptions = {}) =>
   Effect.gen(function* () {
     const gpu = yield* GpuDevice
-    return yield* attempt("cannot load the model", () => loadModel(gpu, source, options))
+    const stored = { ...(adapter !== undefined && { adapter }), contextLength }
+    return yield* attempt("cannot load the model", () => loadModel(gpu, model, { ...stored, ...options }))
   })
 
-const named = (source: string | ModelFiles): string => (typeof source === "string" ? source : "the model")
+const named = ({ model }: ModelSource): string => (typeof model === "string" ? model : "the model")
 
 const tokenizerService = (tokenizer: ModelTokenizer): Tokenizer["Service"] => ({
   encode: (text) => tokenizing(() => tokenizer.encode(text)),

@@ -24,5 +24,19 @@ export const parseModelReference = (text: string): ModelReference | undefined =>
 /** Whether `text` is written like a model of the hub. */
 export const isModelReference = (text: string): boolean => parseModelReference(text) !== undefined
 
+/** The `org/name` of a reference, which programs that know no revisions or files behind it take. */
+export const repositoryOf = (text: string): string | undefined => parseModelReference(text)?.repository
+
+/**
+ * The reference with the commit that it led to in place of a branch or a tag, so that it always means the same files.
+ *
+ * @param path where {@link resolveModel} found it in the cache
+ */
+export const pinnedReference = (text: string, path: string): string => {
+  const reference = parseModelReference(text)
+  const commit = /[/\\]snapshots[/\\]([0-9a-f]{40})(?:[/\\]|$)/.exec(path)?.[1]
+  return reference && commit ? showReference({ ...reference, revision: commit }) : text
+}
+
 export const showReference = ({ repository, revision, file }: ModelReference): string =>
   `${repository}${revision === "main" ? "" : `@${revision}`}${file === undefined ? "" : `/${file}`}`

@@ -1,4 +1,4 @@
-import type { Tensor } from "@rlpt/tensor"
+import type { Gpu, Tensor } from "@rlpt/tensor"
 import type { Decoder } from "../decoder.ts"
 import type { Model } from "../load.ts"
 import type { Parameters } from "../parameters.ts"
@@ -28,6 +28,27 @@ export const withoutAdapter = (model: Model): Model => {
   const { decoder, parameters } = model
   const base = Object.fromEntries(decoder.specs.map(({ name }) => [name, parameters[name]!]))
   return { ...model, parameters: base, trainable: [], dispose: () => {} }
+}
+
+/**
+ * The model as it is now, with its adapter: the base weights are shared, the adapter is copied. It stays what it is while
+ * `model` is trained; disposing of it frees the copy.
+ */
+export const frozenCopy = async (gpu: Gpu, model: Model): Promise<Model> => {
+  const base = withoutAdapter(model).parameters
+  const own: Record<string, Tensor> = {}
+  for (const [name, tensor] of Object.entries(model.parameters)) {
+    if (name in base) continue
+    own[name] = gpu.tensor((await tensor.data()) as Float32Array<ArrayBuffer>, tensor.shape, "parameters")
+  }
+  return {
+    ...model,
+    parameters: { ...base, ...own },
+    trainable: [],
+    dispose: () => {
+      for (const tensor of Object.values(own)) tensor.dispose()
+    },
+  }
 }
 
 /**
