@@ -1,3 +1,4 @@
+import type { ParameterPart } from "./parameters.ts"
 import type { Weights } from "./weights.ts"
 
 /**
@@ -8,11 +9,14 @@ export const withPrefix = (weights: Weights, prefix: string): Weights => {
   const names = [...weights.names]
   if (names.some((name) => name.startsWith(prefix))) return weights
   const bare = (name: string) => (name.startsWith(prefix) ? name.slice(prefix.length) : name)
+  const renamed = (part: ParameterPart): ParameterPart => ({ ...part, name: bare(part.name) })
   return {
     listing: weights.listing,
     names: names.map((name) => `${prefix}${name}`),
     has: (name) => weights.has(bare(name)),
-    read: (part) => weights.read({ ...part, name: bare(part.name) }),
+    read: (part) => weights.read(renamed(part)),
+    storedAs: (part) => weights.storedAs(renamed(part)),
+    readPacked: (part, dtype) => weights.readPacked(renamed(part), dtype),
     close: () => weights.close(),
   }
 }

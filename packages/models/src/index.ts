@@ -26,6 +26,7 @@ export {
   type Parameters,
   type ParameterSpec,
 } from "./parameters.ts"
+export type { WeightDType } from "./precision.ts"
 export type { RopeConfig } from "./rope.ts"
 export { exportModel, saveModel, type ExportOptions } from "./save.ts"
 export type { AttentionConfig, FeedForwardConfig, LayerConfig, NormConfig, Sizes, Structure } from "./structure.ts"

@@ -1,4 +1,4 @@
-import { isRehearsal, type Gpu, type Tensor } from "@rlpt/tensor"
+import { isQuantized, isRehearsal, type DType, type Gpu, type PackedType, type Tensor } from "@rlpt/tensor"
 import { openCheckpoint, type Checkpoint } from "./checkpoint.ts"
 import { familyOf, parseConfig, type ConfigOptions, type DecoderConfig } from "./config.ts"
 import { createDecoder, type Decoder } from "./decoder.ts"
@@ -21,9 +21,10 @@ import {
   type Parameters,
   type ParameterSpec,
 } from "./parameters.ts"
+import { fromBytes, fromFloats, storedDType, wantedDType, type WeightDType } from "./precision.ts"
 import { loadTokenizer, type ModelTokenizer } from "./tokenizer/tokenizer.ts"
 import { transpose } from "./transpose.ts"
-import type { Weights } from "./weights.ts"
+import { joined, type Weights } from "./weights.ts"
 import { trainableNames, type Trainable } from "./trainable.ts"
 
 export interface LoadOptions extends ConfigOptions {
@@ -40,6 +41,11 @@ export interface LoadOptions extends ConfigOptions {
   readonly lora?: LoraOptions
   /** Puts an adapter on the model that PEFT or {@link exportAdapter} wrote: its directory, or the files of it. */
   readonly adapter?: string | ModelFiles
+  /**
+   * How weights are kept on the GPU. Default: frozen ones as they are stored, those of f16, bf16 and GGUF's quantised types
+   * included, which costs no precision, and trained ones as float32. Norms, biases and adapters are always float32.
+   */
+  readonly dtype?: WeightDType
   /** Which parameters are trained. Default: the adapter's (and those of a head for values), or all without one. */
   readonly trainable?: Trainable
 }
@@ -62,13 +68,13 @@ export interface Model {
 }
 
 /**
- * Loads a model as transformers saves it: `config.json`, `model.safetensors` or its shards (F32, F16 or BF16, widened to
- * f32 on the GPU), and the tokenizer if there is one. Or a GGUF file as llama.cpp writes it, dequantised to f32. One
- * parameter at a time is in the host's memory. For a rehearsal no weights are read.
+ * Loads a model as transformers saves it: `config.json`, `model.safetensors` or its shards (F32, F16 or BF16), and the
+ * tokenizer if there is one. Or a GGUF file as llama.cpp writes it. One parameter at a time is in the host's memory. For a
+ * rehearsal no weights are read, at most how they are stored.
  *
  * @param source a directory, a .gguf file, the id of a model on the hub (see {@link resolveModel}), or files in memory
  * @throws ModelError | SafetensorsError naming the file and the key or tensor
- * @throws RangeError naming what of `lora` or `trainable` does not fit the model
+ * @throws RangeError naming what of `lora`, `trainable` or `dtype` does not fit the model
  */
 export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: LoadOptions = {}): Promise<Model> => {
   const { head = "lm", fromScratch, contextLength, hub } = options
@@ -91,19 +97,7 @@ export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: 
     decoder.dispose()
   }
   try {
-    if (isRehearsal(gpu)) {
-      for (const { name, shape } of decoder.specs) {
-        parameters[name] = gpu.wrap(gpu.allocate(4 * sizeOf(shape), "parameters"), shape, "f32")
-      }
-    } else if (fromScratch === undefined) {
-      for await (const { spec, values } of readParameters(openWeights, config, decoder)) {
-        parameters[spec.name] = gpu.tensor(values, spec.shape, "parameters")
-      }
-    } else {
-      for (const spec of decoder.specs) {
-        parameters[spec.name] = gpu.tensor(initialValues(spec, fromScratch.seed), spec.shape, "parameters")
-      }
-    }
+    await loadParameters(gpu, { openWeights, config, decoder, trainable, options }, parameters)
     if (adapter && stored) restoreAdapter(gpu, decoder, adapter, parameters, stored)
     else if (adapter) await startAdapter(gpu, adapter, parameters)
   } catch (error) {
@@ -150,21 +144,62 @@ const restoreAdapter = (
   }
 }
 
-/** Reads each parameter's parts and stacks them. One parameter is in memory at a time. */
-async function* readParameters(openWeights: Checkpoint["openWeights"], config: DecoderConfig, decoder: Decoder) {
+interface Source {
+  readonly openWeights: Checkpoint["openWeights"]
+  readonly config: DecoderConfig
+  readonly decoder: Decoder
+  readonly trainable: ReadonlyArray<string>
+  readonly options: LoadOptions
+}
+
+/** Adds the decoder's parameters one by one. */
+const loadParameters = async (
+  gpu: Gpu,
+  { openWeights, config, decoder, trainable, options }: Source,
+  parameters: Record<string, Tensor>,
+): Promise<void> => {
+  const { fromScratch, dtype } = options
+  const trained = new Set(trainable)
+  const planned = decoder.specs.map((spec) => {
+    const isTrained = trained.has(spec.name)
+    return { spec, isTrained, wanted: wantedDType(spec, isTrained, dtype) }
+  })
+  if (fromScratch !== undefined || (isRehearsal(gpu) && planned.every(({ wanted }) => wanted !== "as stored"))) {
+    for (const { spec, wanted } of planned) {
+      const kept = wanted === "as stored" ? "f32" : wanted
+      parameters[spec.name] = isRehearsal(gpu)
+        ? gpu.empty(spec.shape, kept, "parameters")
+        : fromFloats(gpu, initialValues(spec, fromScratch!.seed), spec, kept)
+    }
+    return
+  }
   const weights = withPrefix(await openWeights(), familyOf(config).prefix)
   try {
     checkNames(weights, config, decoder)
-    for (const spec of decoder.specs) {
-      yield { spec, values: await readParameter(weights, spec) }
+    for (const { spec, isTrained, wanted } of planned) {
+      const kept = wanted === "as stored" ? storedDType(spec, isTrained, weights) : wanted
+      parameters[spec.name] = isRehearsal(gpu)
+        ? gpu.empty(spec.shape, kept, "parameters")
+        : await readParameter(gpu, weights, spec, kept)
     }
-    await checkTiedHead(weights, config)
+    if (!isRehearsal(gpu)) await checkTiedHead(weights, config)
   } finally {
     await weights.close()
   }
 }
 
-const readParameter = async (weights: Weights, spec: ParameterSpec): Promise<Float32Array<ArrayBuffer>> => {
+/** Reads a parameter's parts and stacks them. */
+const readParameter = async (gpu: Gpu, weights: Weights, spec: ParameterSpec, dtype: DType): Promise<Tensor> => {
+  const isStored = (part: ParameterPart) => isQuantized(dtype) || weights.storedAs(part) === dtype
+  if (dtype === "f32" || !spec.parts.every(isStored))
+    return fromFloats(gpu, await readFloats(weights, spec), spec, dtype)
+  const packed = dtype as PackedType
+  const parts: Uint8Array<ArrayBuffer>[] = []
+  for (const part of spec.parts) parts.push(await weights.readPacked(part, packed))
+  return fromBytes(gpu, joined(parts), spec.shape, packed)
+}
+
+const readFloats = async (weights: Weights, spec: ParameterSpec): Promise<Float32Array<ArrayBuffer>> => {
   const [first, ...more] = spec.parts
   if (more.length === 0 && weights.has(first!.name)) return readPart(weights, first!)
   const values = new Float32Array(sizeOf(spec.shape))

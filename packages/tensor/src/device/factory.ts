@@ -78,15 +78,16 @@ export abstract class TensorFactory {
   }
 
   /** A tensor of f16 or bf16 from their bit patterns. */
-  half(bits: Uint16Array, shape: Shape, dtype: HalfType, owner = "tensor"): Tensor {
+  half(bits: Uint16Array<ArrayBuffer>, shape: Shape, dtype: HalfType, owner = "tensor"): Tensor {
     if (bits.length !== sizeOf(shape))
       throw new ShapeError("half", `${bits.length} elements do not fill ${showShape(shape)}`)
-    const padded = new Uint16Array(bits.length + (bits.length % 2))
+    if (bits.length % 2 === 0) return this.upload(bits, shape, dtype, owner)
+    const padded = new Uint16Array(bits.length + 1)
     padded.set(bits)
     return this.upload(padded, shape, dtype, owner)
   }
 
-  /** A tensor of a quantised dtype from its blocks: groups of the flattened tensor one after the other. */
+  /** A tensor of a quantised dtype from its words, as `quantizedWords` gives them. */
   quantized(words: Uint32Array<ArrayBuffer>, shape: Shape, dtype: QuantizedType, owner = "tensor"): Tensor {
     const { group } = quantizedForm(dtype)
     if (sizeOf(shape) % group !== 0 || words.byteLength !== bytesOf(dtype, sizeOf(shape)))
