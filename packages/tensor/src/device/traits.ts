@@ -1,7 +1,7 @@
 import type { AdapterInfo } from "../adapter/info.ts"
 import type { DeviceTraits } from "../graph/fused-op.ts"
 import { candidatesFor, choiceOf, withoutCandidate, type Candidate, type Ratings } from "../kernels/matmul-choice.ts"
-import { knownRatings, nominalRatings, turningRate } from "../kernels/matmul-ratings.ts"
+import { knownRatings, nominalRatings, panelsFor } from "../kernels/matmul-ratings.ts"
 import type { WrongKernel } from "./self-test.ts"
 
 /** How fast kernels are on an adapter, and how that came to be known. Speeds decide what runs, never its result. */
@@ -42,9 +42,10 @@ export const traitsOf = (
   candidates: readonly Candidate[],
   { ratings, wrong }: Tuning,
 ): DeviceTraits => {
-  const choice = choiceOf(candidates, ratings, turningRate(adapter, cores()))
+  const subgroupSize = fixedSubgroupSize(device, adapter)
+  const choice = choiceOf(candidates, ratings, panelsFor(adapter, subgroupSize, ratings))
   return {
-    subgroupSize: fixedSubgroupSize(device, adapter),
+    subgroupSize,
     isSoftware: adapter.isSoftware,
     maxStorageBuffers: device.limits.maxStorageBuffersPerShaderStage,
     maxBindingSize: device.limits.maxStorageBufferBindingSize,

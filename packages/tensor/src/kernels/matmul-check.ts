@@ -2,6 +2,8 @@ import { hostArray, isHalf, isQuantized, quantizedForm, storedArray, type DType 
 import { mapTable } from "../ops/table.ts"
 import type { CheckedBuffer, KernelCheck } from "../program/kernel.ts"
 import type { Candidate } from "./matmul-choice.ts"
+import { panelPlaces, panelSizes } from "./matmul-panels.ts"
+import { strides } from "./matmul-plain.ts"
 import type { Problem } from "./matmul-problem.ts"
 
 /** Fewest steps along k: several rounds of every kernel, and a rest. */
@@ -67,24 +69,33 @@ const operand = (dtype: DType, count: number, seed: number): Operand => {
   return { stored: buffer.slice(byteOffset, byteOffset + byteLength), values }
 }
 
+/** Where A's element (m, k) and B's element (k, n) lie. */
+const rowPlaces = (problem: Problem) => {
+  const [am, ak, bk, bn] = strides(problem)
+  return { a: (m: number, k: number) => m * am + k * ak, b: (k: number, n: number) => k * bk + n * bn }
+}
+
 /** What `candidate` must give for a problem of which it has the kernel: each output one chain of fma over ascending k. */
 export const matmulCheck = (candidate: Candidate, problem: Problem): KernelCheck => {
   const small = smallProblem(candidate, problem)
   const { layout, epilogue, M, N, K, batch, gate, stored } = small
   const { kernel, params, grid } = candidate.launch(small)
   const count = batch?.count ?? 1
-  const [aStep, bStep] = [batch?.sharedA ? 0 : M * K, batch?.sharedB ? 0 : N * K]
-  const a = operand(stored?.a ?? "f32", (aStep === 0 ? 1 : count) * M * K, 1)
-  const b = operand(stored?.b ?? "f32", (bStep === 0 ? 1 : count) * N * K, 2)
+  const size = layout === "panels" ? panelSizes(small, candidate) : { a: M * K, b: N * K }
+  const [aStep, bStep] = [batch?.sharedA ? 0 : size.a, batch?.sharedB ? 0 : size.b]
+  const a = operand(stored?.a ?? "f32", (aStep === 0 ? 1 : count) * size.a, 1)
+  const b = operand(stored?.b ?? "f32", (bStep === 0 ? 1 : count) * size.b, 2)
   const other = operand("f32", count * M * N, 3)
-  const [am, ak] = layout === "tn" ? [1, M] : [K, 1]
-  const [bk, bn] = layout === "nt" ? [1, K] : [N, 1]
+  const place = layout === "panels" ? panelPlaces(small, candidate) : rowPlaces(small)
   const chains = (round: (product: number) => number): Float32Array =>
     Float32Array.from({ length: count * M * N }, (_, i) => {
       const [n, m, product] = [i % N, Math.floor(i / N) % M, Math.floor(i / (N * M))]
-      const [atA, atB] = [product * aStep + m * am, product * bStep + n * bn]
+      const [valueA, valueB] = [
+        (k: number) => a.values[product * aStep + place.a(m, k)]!,
+        (k: number) => b.values[product * bStep + place.b(k, n)]!,
+      ]
       let sum = epilogue === "accumulate" ? other.values[i]! : 0
-      for (let k = 0; k < K; k++) sum = Math.fround(sum + round(a.values[atA + k * ak]! * b.values[atB + k * bk]!))
+      for (let k = 0; k < K; k++) sum = Math.fround(sum + round(valueA(k) * valueB(k)))
       return epilogue === "residual" ? sum + other.values[i]! : sum
     })
   const fused = chains((product) => product)

@@ -1,5 +1,6 @@
 import type { AdapterInfo } from "../adapter/info.ts"
 import { isPacked } from "../dtype.ts"
+import { fitsPanels, panelSizes } from "./matmul-panels.ts"
 import { plainMatmul } from "./matmul-plain.ts"
 import type { MatmulLaunch, Problem } from "./matmul-problem.ts"
 import { subgroupMatmul, type SubgroupTile } from "./matmul-subgroup.ts"
@@ -30,7 +31,10 @@ export interface Rating {
 export const problemClasses = ["nn", "nt", "nt far", "tn"] as const
 export type ProblemClass = (typeof problemClasses)[number]
 
-const classOf = ({ layout, K }: Problem): ProblemClass => (layout === "nt" && K % 1024 === 0 ? "nt far" : layout)
+const classOf = ({ layout, K }: Problem): ProblemClass => {
+  if (layout === "panels") throw new Error("operands in panels have a kernel already")
+  return layout === "nt" && K % 1024 === 0 ? "nt far" : layout
+}
 
 /** What was measured of the candidates, by their ids. */
 export type Ratings = Readonly<Record<ProblemClass, Readonly<Record<string, Rating>>>>
@@ -38,14 +42,25 @@ export type Ratings = Readonly<Record<ProblemClass, Readonly<Record<string, Rati
 /** The candidates that a device chooses from, with their ratings. */
 export interface MatmulChoice {
   readonly rated: Readonly<Record<ProblemClass, readonly (readonly [Candidate, Rating])[]>>
-  /** Elements per nanosecond at which B can be transposed beforehand; 0 where that is never worth a launch. */
-  readonly turning: number
+  /** Where it may be worth to lay out operands first. */
+  readonly panels?: Panels | undefined
+}
+
+/** Products of operands that were laid out in panels: see matmul-panels.ts. */
+export interface Panels {
+  /** For problems in the layout `panels`. */
+  readonly candidate: Candidate
+  readonly rating: Rating
+  /** Elements per nanosecond that are laid out. */
+  readonly making: number
+  /** Nanoseconds that a launch takes beside its work. */
+  readonly launch: number
 }
 
 /** What computes where nothing else can, and what the others are held to. */
 export const plain: Candidate = { id: "plain", rows: 1, columns: 64, gates: true, launch: plainMatmul }
 
-const bySubgroup = (lanes: number, tile: SubgroupTile): Candidate => ({
+export const bySubgroup = (lanes: number, tile: SubgroupTile): Candidate => ({
   id: `subgroup of ${lanes}: ${tile.rows}×${4 * tile.quads * lanes} by ${tile.depth}, ${tile.accumulators}`,
   rows: tile.rows,
   columns: 4 * tile.quads * lanes,
@@ -107,20 +122,26 @@ export const candidatesFor = ({ kind }: AdapterInfo, lanes: number): readonly Ca
 }
 
 /** Pairs candidates with what was measured of them; those without a measurement are left out, the plain one stays. */
-export const choiceOf = (candidates: readonly Candidate[], ratings: Ratings, turning = 0): MatmulChoice => {
+export const choiceOf = (candidates: readonly Candidate[], ratings: Ratings, panels?: Panels): MatmulChoice => {
   const rated = (of: ProblemClass) =>
     candidates.flatMap((candidate): readonly (readonly [Candidate, Rating])[] => {
       const rating = ratings[of][candidate.id]
       if (rating) return [[candidate, rating]]
       return candidate === plain ? [[candidate, { alone: 1e-3, together: 1e-3 }]] : []
     })
-  return { rated: { nn: rated("nn"), nt: rated("nt"), "nt far": rated("nt far"), tn: rated("tn") }, turning }
+  return {
+    rated: { nn: rated("nn"), nt: rated("nt"), "nt far": rated("nt far"), tn: rated("tn") },
+    panels,
+  }
 }
 
 /** What is left to choose from without one candidate. */
-export const withoutCandidate = ({ rated, turning }: MatmulChoice, id: string): MatmulChoice => {
+export const withoutCandidate = ({ rated, panels }: MatmulChoice, id: string): MatmulChoice => {
   const others = (of: ProblemClass) => rated[of].filter(([candidate]) => candidate.id !== id)
-  return { rated: { nn: others("nn"), nt: others("nt"), "nt far": others("nt far"), tn: others("tn") }, turning }
+  return {
+    rated: { nn: others("nn"), nt: others("nt"), "nt far": others("nt far"), tn: others("tn") },
+    panels: panels?.candidate.id === id ? undefined : panels,
+  }
 }
 
 /** Largest number of workgroups along an axis. */
@@ -132,44 +153,46 @@ export interface Choice {
   readonly time: number
 }
 
-/**
- * The candidate for a problem: the one whose time the ratings predict to be the shortest, whether workgroups fill the
- * device or one of them takes longest.
- */
+/** Workgroups down, along and across the products of a batch. */
+const groupsOf = ({ M, N, batch }: Problem, { rows, columns }: Candidate): readonly [number, number, number] => [
+  Math.ceil(M / rows),
+  Math.ceil(N / columns),
+  batch?.count ?? 1,
+]
+
+/** Nanoseconds that the rating predicts, whether workgroups fill the device or one of them takes longest. */
+const timeOf = (problem: Problem, candidate: Candidate, { alone, together }: Rating): number => {
+  const [down, along, count] = groupsOf(problem, candidate)
+  const flops = 2 * problem.K * candidate.rows * candidate.columns
+  return flops * Math.max(1 / alone, (down * along * count) / together)
+}
+
+/** The candidate for a problem: the one whose time the ratings predict to be the shortest. */
 export const chooseMatmul = (problem: Problem, { rated }: MatmulChoice): Choice => {
-  const { M, N, K, batch, gate } = problem
-  const count = batch?.count ?? 1
   let best: Choice = { candidate: plain, time: Number.POSITIVE_INFINITY }
-  for (const [candidate, { alone, together }] of rated[classOf(problem)]) {
-    const [down, along] = [Math.ceil(M / candidate.rows), Math.ceil(N / candidate.columns)]
-    if (gate && !candidate.gates) continue
-    if (candidate !== plain && Math.max(down, along, count) > maxGroups) continue
-    const flops = 2 * K * candidate.rows * candidate.columns
-    const time = flops * Math.max(1 / alone, (down * along * count) / together)
+  for (const [candidate, rating] of rated[classOf(problem)]) {
+    if (problem.gate && !candidate.gates) continue
+    if (candidate !== plain && Math.max(...groupsOf(problem, candidate)) > maxGroups) continue
+    const time = timeOf(problem, candidate, rating)
     if (time < best.time) best = { candidate, time }
   }
   return best
 }
 
-/** Bytes that a transposed B may take. */
-const turnedBytes = 64 * 2 ** 20
-/** Part of the time that transposing B must save to be worth a launch and its memory. */
-const worthALaunch = 0.1
+/** Bytes that an operand may take in panels. */
+const panelBytes = 64 * 2 ** 20
+/** Part of the time that panels must save to be worth their memory. */
+const worthMemory = 0.03
 
-/** Whether to transpose B of an `nt` product first. Where B's rows lie far apart, large products gain from it. */
-export const turnsFirst = (problem: Problem, choice: MatmulChoice): boolean => {
-  const { layout, N, K, batch, stored } = problem
+/** How a product is done with its operands laid out in panels first, or `undefined` where that gains nothing. */
+export const panelsFirst = (problem: Problem, choice: MatmulChoice): Panels | undefined => {
+  const { panels } = choice
+  const { stored, gate } = problem
   // What is packed stays so: a copy in f32 is what it was packed to avoid.
-  if (
-    layout !== "nt" ||
-    batch ||
-    (stored && isPacked(stored.b)) ||
-    choice.turning === 0 ||
-    N % 4 !== 0 ||
-    K % 4 !== 0 ||
-    N * K * 4 > turnedBytes
-  )
-    return false
-  const turned = chooseMatmul({ ...problem, layout: "nn" }, choice).time + (N * K) / choice.turning
-  return turned < (1 - worthALaunch) * chooseMatmul(problem, choice).time
+  if (!panels || !fitsPanels(problem) || (stored && isPacked(stored.b)) || (gate && !panels.candidate.gates))
+    return undefined
+  const { a, b } = panelSizes(problem, panels.candidate)
+  if (Math.max(a, b) * 4 > panelBytes) return undefined
+  const time = timeOf(problem, panels.candidate, panels.rating) + (a + b) / panels.making + 2 * panels.launch
+  return time < (1 - worthMemory) * chooseMatmul(problem, choice).time ? panels : undefined
 }

@@ -1,7 +1,8 @@
 import type { Emitter, Operand } from "../graph/fused-op.ts"
-import { itemsGrid, itemParams, eachItem, reads, writes, type Kernel } from "../program/kernel.ts"
-import { chooseMatmul, turnsFirst } from "./matmul-choice.ts"
+import type { Kernel } from "../program/kernel.ts"
 import { matmulCheck } from "./matmul-check.ts"
+import { chooseMatmul, panelsFirst } from "./matmul-choice.ts"
+import { layInPanels } from "./matmul-panels.ts"
 import type { Problem } from "./matmul-problem.ts"
 
 export type { Epilogue, Layout, MatmulLaunch, Problem } from "./matmul-problem.ts"
@@ -30,37 +31,13 @@ export const launchMatmul = (
   { a, b, residual, out, gated }: MatmulOperands,
 ): void => {
   const choice = emit.device.matmul
-  const problem: Problem = { ...product, stored: { a: a.spec.dtype, b: b.spec.dtype } }
-  if (turnsFirst(problem, choice)) {
-    const turned = transposed(emit, b, problem.N, problem.K)
-    return launchMatmul(emit, { ...problem, layout: "nn" }, { a, b: turned, residual, out, gated })
-  }
-  const { candidate } = chooseMatmul(problem, choice)
+  const whole: Problem = { ...product, stored: { a: a.spec.dtype, b: b.spec.dtype } }
+  const panels = panelsFirst(whole, choice)
+  const candidate = panels?.candidate ?? chooseMatmul(whole, choice).candidate
+  const { problem, ...operands } = panels ? layInPanels(emit, whole, candidate, { a, b }) : { problem: whole, a, b }
   const { kernel: unchecked, params, grid } = candidate.launch(problem)
   const kernel: Kernel = { ...unchecked, check: () => matmulCheck(candidate, problem) }
-  const flops = 2 * (problem.batch?.count ?? 1) * problem.M * problem.N * problem.K
-  emit.launch(kernel, [a, b, ...(residual ? [residual] : []), out, ...(gated ? [gated] : [])], params, grid, flops)
-}
-
-/** Each invocation turns a block of 4 × 4. */
-const transpose: Kernel = {
-  name: "transpose by blocks of 4",
-  params: { ...itemParams, rows: "u32", columns: "u32" },
-  buffers: [reads("x", "vec4f"), writes("out", "vec4f")],
-  body: () =>
-    eachItem(`let across = p.columns / 4u;
-    let row = i / across; let column = i % across;
-    let a = x[(row * 4u) * across + column]; let b = x[(row * 4u + 1u) * across + column];
-    let c = x[(row * 4u + 2u) * across + column]; let d = x[(row * 4u + 3u) * across + column];
-    let down = p.rows / 4u; let at = column * 4u * down + row;
-    out[at] = vec4f(a.x, b.x, c.x, d.x); out[at + down] = vec4f(a.y, b.y, c.y, d.y);
-    out[at + 2u * down] = vec4f(a.z, b.z, c.z, d.z); out[at + 3u * down] = vec4f(a.w, b.w, c.w, d.w);`),
-}
-
-/** A copy of `x` [rows, columns] as [columns, rows]; both are multiples of 4. */
-const transposed = (emit: Emitter, x: Operand, rows: number, columns: number): Operand => {
-  const out = emit.scratch({ shape: [columns, rows], dtype: "f32" })
-  const { params, grid } = itemsGrid((rows / 4) * (columns / 4), emit.device)
-  emit.launch(transpose, [x, out], [...params, rows, columns], grid)
-  return out
+  const flops = 2 * (whole.batch?.count ?? 1) * whole.M * whole.N * whole.K
+  const others = [...(residual ? [residual] : []), out, ...(gated ? [gated] : [])]
+  emit.launch(kernel, [operands.a, operands.b, ...others], params, grid, flops)
 }

@@ -14,12 +14,13 @@ import {
   type Readers,
 } from "./matmul-problem.ts"
 
+type Strides = readonly [am: number, ak: number, bk: number, bn: number]
+
 /** Row and column strides of A(m,k) and B(k,n), in elements. */
-export const strides = ({ layout, M, N, K }: Problem): readonly number[] => {
-  const [am, ak] = layout === "tn" ? [1, M] : [K, 1]
-  const [bk, bn] = layout === "nt" ? [1, K] : [N, 1]
-  return [am, ak, bk, bn]
-}
+export const strides = ({ layout, M, N, K }: Problem): Strides => [
+  ...(layout === "tn" ? ([1, M] as const) : ([K, 1] as const)),
+  ...(layout === "nt" ? ([1, K] as const) : ([N, 1] as const)),
+]
 export const strideFields = { am: "u32", ak: "u32", bk: "u32", bn: "u32" } as const
 
 /** One invocation per output: any shape, any device. What the other kernels are held to. */

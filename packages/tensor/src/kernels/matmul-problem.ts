@@ -19,7 +19,8 @@ export interface Batch {
 
 /** One matrix product, or a batch of them. */
 export interface Problem {
-  readonly layout: Layout
+  /** In `panels`, operands were laid out for one tile beforehand: see matmul-panels.ts. */
+  readonly layout: Layout | "panels"
   readonly epilogue: Epilogue
   readonly M: number
   readonly N: number
@@ -91,3 +92,5 @@ export const finish = (epilogue: Epilogue, index: string, acc: string): string =
   `out[${index}] = ${epilogue === "residual" ? `${acc} + residual[${index}]` : acc};`
 
 export const range = (count: number): readonly number[] => Array.from({ length: count }, (_, i) => i)
+
+export const components = ["x", "y", "z", "w"] as const

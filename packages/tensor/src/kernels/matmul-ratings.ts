@@ -1,11 +1,11 @@
 import type { AdapterInfo } from "../adapter/info.ts"
-import type { Candidate, Rating, Ratings } from "./matmul-choice.ts"
+import { bySubgroup, type Candidate, type Panels, type Rating, type Ratings } from "./matmul-choice.ts"
 
 type Rates = Readonly<Record<string, readonly [nn: number, nt: number, ntFar: number, tn: number]>>
 
 /** GFLOP/s of one core, by candidate and class of problem. Measured on Mesa 25.0 with subgroups of 8 (AVX2). */
 const lavapipe: Rates = {
-  "subgroup of 8: 32×64 by 2, memory": [42.5, 39, 28, 46],
+  "subgroup of 8: 32×64 by 2, memory": [40, 37, 28, 46],
   "subgroup of 8: 48×32 by 4, memory": [33, 35.5, 34.5, 30],
   "subgroup of 8: 16×64 by 2, memory": [34.5, 31, 22, 40],
   "subgroup of 8: 16×32 by 4, memory": [31, 30.5, 27.5, 32],
@@ -42,8 +42,23 @@ export const knownRatings = (
   return candidates.every(({ id }) => ratings.nn[id]) ? ratings : undefined
 }
 
-/** Elements per nanosecond at which one core transposes a matrix on lavapipe; elsewhere it is not worth a launch. */
-export const turningRate = ({ kind }: AdapterInfo, cores: number): number => (kind === "lavapipe" ? 0.5 * cores : 0)
+/**
+ * Where products gain from operands in panels: on lavapipe. How fast that is follows from the rating of the same tile for
+ * `tn`, by proportions measured as the rates above.
+ */
+export const panelsFor = ({ kind }: AdapterInfo, lanes: number, ratings: Ratings): Panels | undefined => {
+  if (kind !== "lavapipe" || lanes !== 8) return undefined
+  const tile = bySubgroup(lanes, { rows: 32, quads: 2, depth: 2, accumulators: "memory" })
+  const rating = ratings.tn[tile.id]
+  if (!rating) return undefined
+  const [alone, together] = [1.065 * rating.alone, 1.065 * rating.together]
+  return {
+    candidate: { ...tile, id: `panels, ${tile.id}` },
+    rating: { alone, together },
+    making: together / 54,
+    launch: 30_000,
+  }
+}
 
 /** For a device on which nothing may be measured: a tile is as good as the multiplications that it makes of one load. */
 export const nominalRatings = (candidates: readonly Candidate[]): Ratings => {

@@ -1,5 +1,5 @@
 import type { ReadWidth } from "../program/reader.ts"
-import { range, type Layout, type Readers } from "./matmul-problem.ts"
+import { components, range, type Problem, type Readers } from "./matmul-problem.ts"
 
 /**
  * How a subgroup fetches its operands: text of WGSL, in three parts. `before` the loop over k places are computed, of which
@@ -17,26 +17,34 @@ export interface Access {
   readonly tail: boolean
 }
 
-export const components = ["x", "y", "z", "w"] as const
-
 const component = (value: string, width: number, index: number): string =>
   width === 1 ? value : `${value}.${components[index]}`
 
 /** Rows of the tile whose elements of A arrive by the shuffles `shuffle`; `terms[step]` names those of a row. */
 export interface Arrival {
   readonly shuffle: string
-  readonly rows: readonly { readonly row: number; readonly terms: readonly string[] }[]
+  readonly rows: readonly {
+    readonly row: number
+    readonly terms: readonly string[]
+  }[]
 }
 
 export interface LoadsOfA {
   readonly before: readonly string[]
   readonly advance: string
   /** Each loads values, which then serve the rows that arrive. */
-  readonly groups: readonly { readonly load: readonly string[]; readonly arrivals: readonly Arrival[] }[]
+  readonly groups: readonly {
+    readonly load: readonly string[]
+    readonly arrivals: readonly Arrival[]
+  }[]
 }
 
-export const loadsOfA = (layout: Layout, lanes: number, rows: number, access: Access): LoadsOfA =>
-  layout === "tn" ? acrossRows(lanes, rows, access) : alongRows(lanes, rows, access)
+type Arrangement = Problem["layout"]
+
+export const loadsOfA = (layout: Arrangement, lanes: number, rows: number, access: Access): LoadsOfA => {
+  if (layout === "panels") return panelsOfA(lanes, rows, access)
+  return layout === "tn" ? acrossRows(lanes, rows, access) : alongRows(lanes, rows, access)
+}
 
 /** A row of A runs along k: each lane loads `depth` elements of one row. */
 const alongRows = (lanes: number, rows: number, { depth, readers: { a } }: Access): LoadsOfA => {
@@ -85,22 +93,44 @@ const acrossRows = (lanes: number, rows: number, { depth, a: width, tail, reader
       ? `let a${g} = select(vec4f(-0.0), ${value}, a${g}Step + k * ${depth}u < p.K);`
       : `let a${g} = ${value};`
   }
-  const arrivals = range(quads).map((quad): Arrival => {
+  return {
+    before: groups.flatMap(place),
+    advance: `${depth}u * p.M / ${width}u`,
+    groups: [{ load: groups.map(load), arrivals: arrivalsByFour(lanes, quads, depth) }],
+  }
+}
+
+/** A panel of A: four rows in a load, all rows of a step, then those of the next. */
+const panelsOfA = (lanes: number, rows: number, { depth, readers: { a } }: Access): LoadsOfA => {
+  const quads = rows / 4
+  const groups = range(Math.ceil((quads * depth) / lanes))
+  return {
+    before: [`let aPanel = group.y * p.K * ${quads}u + lane;`],
+    advance: `${depth * quads}u`,
+    groups: [
+      {
+        load: groups.map((g) => `let a${g} = ${a.at(`aPanel + aAt + ${g * lanes}u`)};`),
+        arrivals: arrivalsByFour(lanes, quads, depth),
+      },
+    ],
+  }
+}
+
+/** Rows arrive by fours, whose elements at the step s were loaded as vector s · quads + quad, counted through the lanes. */
+const arrivalsByFour = (lanes: number, quads: number, depth: number): readonly Arrival[] =>
+  range(quads).map((quad) => {
     const shuffles = range(depth).map((step) => {
       const q = step * quads + quad
       return `let s${step} = subgroupShuffle(a${Math.floor(q / lanes)}, ${q % lanes}u);`
     })
     return {
       shuffle: shuffles.join(" "),
-      rows: components.map((c, e) => ({ row: quad * 4 + e, terms: range(depth).map((step) => `s${step}.${c}`) })),
+      rows: components.map((c, e) => ({
+        row: quad * 4 + e,
+        terms: range(depth).map((step) => `s${step}.${c}`),
+      })),
     }
   })
-  return {
-    before: groups.flatMap(place),
-    advance: `${depth}u * p.M / ${width}u`,
-    groups: [{ load: groups.map(load), arrivals }],
-  }
-}
 
 export interface LoadsOfB {
   readonly before: readonly string[]
@@ -109,8 +139,20 @@ export interface LoadsOfB {
   readonly inside: readonly string[]
 }
 
-export const loadsOfB = (layout: Layout, quads: number, access: Access): LoadsOfB =>
-  layout === "nt" ? alongColumns(quads, access) : acrossColumns(quads, access)
+export const loadsOfB = (layout: Arrangement, lanes: number, quads: number, access: Access): LoadsOfB => {
+  if (layout === "panels") return panelsOfB(lanes, quads, access)
+  return layout === "nt" ? alongColumns(quads, access) : acrossColumns(quads, access)
+}
+
+/** A panel of B: all columns of a step, then those of the next. */
+const panelsOfB = (lanes: number, quads: number, { depth, readers: { b } }: Access): LoadsOfB => {
+  const vector = (step: number, q: number) => b.at(`bPanel + bAt + ${(step * quads + q) * lanes}u`)
+  return {
+    before: [`let bPanel = group.x * p.K * ${quads * lanes}u + lane;`],
+    advance: `${depth * quads * lanes}u`,
+    inside: range(depth).flatMap((step) => range(quads).map((q) => `let b${step}_${q} = ${vector(step, q)};`)),
+  }
+}
 
 /** A column of B runs along k, `depth` elements in a load. */
 const alongColumns = (quads: number, { depth, readers: { b } }: Access): LoadsOfB => {

@@ -2,6 +2,7 @@ import type { Kernel } from "../program/kernel.ts"
 import { widthType, type ReadWidth } from "../program/reader.ts"
 import { activationWgsl } from "./glu.ts"
 import {
+  components,
   endOf,
   finish,
   gridOf,
@@ -15,7 +16,7 @@ import {
   type MatmulLaunch,
   type Problem,
 } from "./matmul-problem.ts"
-import { components, loadsOfA, loadsOfB, type Access, type Arrival } from "./matmul-subgroup-loads.ts"
+import { loadsOfA, loadsOfB, type Access, type Arrival } from "./matmul-subgroup-loads.ts"
 
 /** What one subgroup makes, and how far it walks at a time. */
 export interface SubgroupTile {
@@ -37,13 +38,14 @@ const widthFor = (length: number, most = 4): ReadWidth =>
 
 const accessOf = (problem: Problem, tile: SubgroupTile): Access => {
   const { layout, M, N, K } = problem
+  const out = N % 4 === 0 ? 4 : 1
+  if (layout === "panels") return { depth: tile.depth, a: 4, b: 4, out, tail: false, readers: readersOf(problem, 4, 4) }
   const along = widthFor(K, tile.depth)
   const depth = layout === "tn" ? tile.depth : along
-  const columns = N % 4 === 0 ? 4 : 1
   const a = layout !== "tn" ? along : M % 4 === 0 ? 4 : 1
-  const b = layout === "nt" ? along : columns
+  const b = layout === "nt" ? along : out
   const tail = layout === "tn" && K % depth !== 0
-  return { depth, a, b, out: columns, tail, readers: readersOf(problem, a, b) }
+  return { depth, a, b, out, tail, readers: readersOf(problem, a, b) }
 }
 
 /**
@@ -96,7 +98,7 @@ const body = ({ layout, epilogue, gate }: Problem, lanes: number, tile: Subgroup
       ? `for (var row = 0u; row < min(${rows}u, p.M - y); row++) { ${text("row", "(y + row)")} }`
       : lines(range(rows).map((row) => `if (y + ${row}u < p.M) { ${text(row, `(y + ${row}u)`)} }`))
   const a = loadsOfA(layout, lanes, rows, access)
-  const b = loadsOfB(layout, quads, access)
+  const b = loadsOfB(layout, lanes, quads, access)
   const registers = () => lines(range(rows).map((row) => eachQuad((q) => `var ${acc(row, q)} = vec4f();`)))
   const store = (row: number | "row", place: string): string =>
     gate

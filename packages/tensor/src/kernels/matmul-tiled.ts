@@ -2,6 +2,7 @@ import { placement, type Kernel } from "../program/kernel.ts"
 import { widthType, type Reader } from "../program/reader.ts"
 import { activationWgsl } from "./glu.ts"
 import {
+  components,
   endOf,
   finish,
   gridOf,
@@ -27,8 +28,6 @@ export interface WorkgroupTile {
 
 /** Steps along k that are staged together. */
 const depth = 16
-
-const components = ["x", "y", "z", "w"] as const
 
 /** How an operand lies in memory: its rows run along k (and are transposed on the way), or along the output. */
 interface Operand {

@@ -4,7 +4,7 @@ import { Gpu } from "../../src/device/gpu.ts"
 import { Pipelines } from "../../src/device/pipelines.ts"
 import { SelfTest, type WrongKernel } from "../../src/device/self-test.ts"
 import { matmulCheck, smallProblem } from "../../src/kernels/matmul-check.ts"
-import { candidatesFor, plain, type Candidate, type Rating } from "../../src/kernels/matmul-choice.ts"
+import { bySubgroup, candidatesFor, plain, type Candidate, type Rating } from "../../src/kernels/matmul-choice.ts"
 import type { Layout, Problem } from "../../src/kernels/matmul-problem.ts"
 import { perItem, reads, writes, type Kernel } from "../../src/program/kernel.ts"
 import { testDevice } from "../device.ts"
@@ -61,6 +61,16 @@ describe("the check of a matrix kernel", () => {
       await checked(fast.flatMap((candidate) => problems.map((problem) => [candidate, problem] as const))),
     ).toEqual([])
     expect(await checked(candidates.map((candidate) => [candidate, problems[0]!] as const))).toEqual([])
+  })
+
+  test.runIf(gpu.traits.subgroupSize > 0)("passes with operands in panels, and notices others", async () => {
+    const tile = bySubgroup(gpu.traits.subgroupSize, { rows: 32, quads: 2, depth: 2, accumulators: "memory" })
+    const problem: Problem = { layout: "panels", epilogue: "store", M: 64, N: 128, K: 256 }
+    const gated: Problem = { ...problem, gate: "silu" }
+    expect(tile.launch(smallProblem(tile, gated)).kernel.name).toBe(tile.launch(gated).kernel.name)
+    expect(await checked([problem, gated].map((each) => [tile, each] as const))).toEqual([])
+    const astray = broken(tile, (body) => body.replace("let bPanel = group.x", "let bPanel = group.y"))
+    expect(await checked([[astray, problem]])).toHaveLength(1)
   })
 
   test("passes with gates, and with weights of every storage type", async () => {

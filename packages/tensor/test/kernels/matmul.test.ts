@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest"
 import { glu, linear, matmul, ShapeError, type Tensor } from "../../src/index.ts"
 import { applyFused, applyFusedOne } from "../../src/graph/apply.ts"
 import type { Emitter, FusedOp } from "../../src/graph/fused-op.ts"
-import { turnsFirst } from "../../src/kernels/matmul-choice.ts"
+import { bySubgroup, panelsFirst, type Panels } from "../../src/kernels/matmul-choice.ts"
 import {
   launchMatmul,
   plainMatmul,
@@ -66,7 +66,7 @@ const variants = ({ layout, epilogue }: Problem): Record<string, (problem: Probl
   }),
 })
 
-const operands = (layout: Layout, { M, N, K }: Sizes) => ({
+const operands = (layout: Problem["layout"], { M, N, K }: Sizes) => ({
   a: { shape: layout === "tn" ? [K, M] : [M, K], data: randomArray(M * K, 1) },
   b: { shape: layout === "nt" ? [N, K] : [K, N], data: randomArray(K * N, 2) },
   other: { shape: [M, N], data: randomArray(M * N, 3) },
@@ -130,34 +130,81 @@ describe("matmul", () => {
     }
   })
 
-  test("a product that is worth transposing B first has the same bits", async () => {
-    const [M, N, K] = [36, 68, 1024]
-    const [x, w, r] = [randomArray(M * K, 1), randomArray(N * K, 2), randomArray(M * N, 3)]
-    const problem: Problem = { layout: "nt", epilogue: "residual", M, N, K }
-    const eager: FusedOp<number> = {
-      name: "matmul on a device that transposes at a speed",
-      infer: () => [{ shape: [M, N], dtype: "f32" }],
-      lower: (emit, [a, b, residual], [out], turning) => {
-        const launched: string[] = []
-        const matmul = { ...emit.device.matmul, turning }
-        const spy: Emitter = {
-          ...emit,
-          scratch: (spec) => emit.scratch(spec),
-          device: { ...emit.device, matmul },
-          launch: (kernel, ...rest) => {
-            launched.push(kernel.name)
-            emit.launch(kernel, ...rest)
-          },
-        }
-        launchMatmul(spy, problem, { a: a!, b: b!, residual, out: out! })
-        expect(launched).toHaveLength(turnsFirst(problem, matmul) ? 2 : 1)
-        expect(turnsFirst({ ...problem, layout: "tn" }, matmul)).toBe(false)
-      },
-    }
-    const run = (turning: number) =>
-      applyFusedOne(eager, [gpu.tensor(x, [M, K]), gpu.tensor(w, [N, K]), gpu.tensor(r, [M, N])], turning)
-    const [first, second] = await gpu.readAll([run(0), run(1e9)])
-    expectSameBits(second!, first!)
+  /** Whatever the device, one on which it is always worth to lay operands out in panels. */
+  const eager: Panels = {
+    candidate: bySubgroup(lanes, { rows: 32, quads: 2, depth: 2, accumulators: "memory" }),
+    rating: { alone: 1e9, together: 1e9 },
+    making: 1e9,
+    launch: 0,
+  }
+
+  /** A product on a device that knows such panels. */
+  const inPanels: FusedOp<{
+    readonly problem: Problem
+    readonly panels: Panels | undefined
+  }> = {
+    name: "matmul with operands in panels",
+    infer: (_, { problem: { M, N, gate } }) => [
+      { shape: [M, N], dtype: "f32" },
+      ...(gate ? [{ shape: [M, N / 2], dtype: "f32" } as const] : []),
+    ],
+    lower: (emit, [a, b, residual], [out, gated], { problem, panels }) => {
+      const launched: string[] = []
+      const spy: Emitter = {
+        ...emit,
+        scratch: (spec) => emit.scratch(spec),
+        device: { ...emit.device, matmul: { ...emit.device.matmul, panels } },
+        launch: (kernel, ...rest) => {
+          launched.push(kernel.name)
+          emit.launch(kernel, ...rest)
+        },
+      }
+      launchMatmul(spy, problem, { a: a!, b: b!, residual, out: out!, gated })
+      expect(launched, `${problem.layout} ${problem.M}×${problem.N}×${problem.K}`).toHaveLength(panels ? 3 : 1)
+    },
+  }
+
+  test.runIf(lanes > 0).each<Problem>([
+    { layout: "nn", epilogue: "residual", M: 33, N: 68, K: 132 },
+    { layout: "nt", epilogue: "residual", M: 36, N: 67, K: 4 },
+    { layout: "tn", epilogue: "residual", M: 64, N: 132, K: 133 },
+    { layout: "nt", epilogue: "store", M: 70, N: 80, K: 36, gate: "silu" },
+    { layout: "nn", epilogue: "store", M: 5, N: 136, K: 8, gate: "silu" },
+  ])("$layout $M × $N of $K, $epilogue: the same bits with operands in panels", async (problem) => {
+    const { a, b, other } = operands(problem.layout, problem)
+    const inputs = [a, b, ...(problem.epilogue === "residual" ? [other] : [])]
+    const run = (panels: Panels | undefined) =>
+      applyFused(
+        inPanels,
+        inputs.map(({ data, shape }) => gpu.tensor(data, shape)),
+        { problem, panels },
+      )
+    const [direct, laid] = [await gpu.readAll(run(undefined)), await gpu.readAll(run(eager))]
+    laid.forEach((values, i) => expectSameBits(values, direct[i]!, `output ${i}`))
+  })
+
+  test.runIf(lanes > 0)("lays out what can be read by fours, is not packed, and gains from it", () => {
+    const problem: Problem = { layout: "nt", epilogue: "store", M: 512, N: 512, K: 512 }
+    const choice = { ...gpu.traits.matmul, panels: eager }
+    expect(panelsFirst(problem, choice)).toBe(eager)
+    for (const other of [
+      { ...problem, K: 510 },
+      { ...problem, layout: "tn", M: 510 },
+      { ...problem, layout: "nn", N: 510 },
+      { ...problem, batch: { count: 2, sharedA: false, sharedB: true } },
+      { ...problem, stored: { a: "f32", b: "bf16" } },
+      { ...problem, N: 2 ** 16 },
+    ] satisfies Problem[])
+      expect(panelsFirst(other, choice), JSON.stringify(other)).toBeUndefined()
+    const gated: Problem = { ...problem, gate: "silu" }
+    expect(
+      panelsFirst(gated, {
+        ...choice,
+        panels: { ...eager, candidate: { ...eager.candidate, gates: false } },
+      }),
+    ).toBeUndefined()
+    expect(panelsFirst(problem, { ...choice, panels: { ...eager, launch: 1e12 } })).toBeUndefined()
+    expect(panelsFirst(problem, { ...choice, panels: undefined })).toBeUndefined()
   })
 
   test.each([
