@@ -13,6 +13,8 @@ export interface DecoderConfig extends Sizes, Structure {
   readonly tieWordEmbeddings: boolean
   readonly bosTokenId: number | null
   readonly eosTokenIds: ReadonlyArray<number>
+  /** Outputs of a value or reward head. */
+  readonly numLabels: number
 }
 
 export interface ConfigOptions {
@@ -21,6 +23,11 @@ export interface ConfigOptions {
    * `max_position_embeddings`, but `original_max_position_embeddings` for LongRoPE (Phi-3, Phi-4-mini).
    */
   readonly contextLength?: number | undefined
+  /**
+   * Outputs of a head that classifies. Default: those of a classifier's own `id2label` (two where transformers leaves it
+   * out), and one for a model that is none.
+   */
+  readonly numLabels?: number | undefined
 }
 
 /** The family that `config` belongs to. */
@@ -53,6 +60,7 @@ export const parseConfig = (json: unknown, file = "config.json", options: Config
     tieWordEmbeddings: config.boolean("tie_word_embeddings", family.tieWordEmbeddings),
     bosTokenId: config.tokenIds("bos_token_id", family.bosTokenId)[0] ?? null,
     eosTokenIds: config.tokenIds("eos_token_id", family.eosTokenId),
+    numLabels: options.numLabels ?? labelsOf(config, family),
   }
 }
 
@@ -81,6 +89,14 @@ const findFamily = ({ json, file }: ConfigReader): Family => {
   if (match !== undefined) return match.family
   const supported = Object.values(families).map((family) => family.architectures.lm)
   throw unsupportedArchitecture(name, supported, file)
+}
+
+/** A language model's config.json may have labels too, by default and without a meaning. */
+const labelsOf = ({ json: { architectures, id2label } }: ConfigReader, family: Family): number => {
+  const { value, reward } = family.architectures
+  const isClassifier = Array.isArray(architectures) && [value, reward].includes(String(architectures[0]))
+  if (!isClassifier) return 1
+  return isObject(id2label) ? Math.max(1, Object.keys(id2label).length) : 2
 }
 
 /**

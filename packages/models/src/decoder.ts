@@ -61,7 +61,7 @@ export interface PassOptions {
 /** The forward pass of a decoder-only transformer. It owns no weights: they are handed in by name. */
 export interface Decoder {
   readonly config: DecoderConfig
-  /** Whether the decoder has {@link logits} or {@link values}. */
+  /** Whether the decoder has {@link logits}, or {@link classify} and {@link values}. */
   readonly kind: Head
   /** Names and shapes of the parameters that the functions below read. */
   readonly specs: ReadonlyArray<ParameterSpec>
@@ -82,8 +82,13 @@ export interface Decoder {
    */
   readonly logProbs: (parameters: Parameters, hidden: Tensor, targets: Tensor, options: LogProbOptions) => TokenLogProbs
   /**
-   * The value or reward head's estimates, f32 [N], from hidden states [N, D]. The reward of a sequence is that of its last
-   * token.
+   * Logits of the value or reward head's labels, f32 [N, L], from hidden states [N, D]. Those of a sequence are its last
+   * token's.
+   */
+  readonly classify: (parameters: Parameters, hidden: Tensor) => Tensor
+  /**
+   * The value or reward head's estimates, f32 [N], from hidden states [N, D], if it has one label. The reward of a
+   * sequence is that of its last token.
    */
   readonly values: (parameters: Parameters, hidden: Tensor) => Tensor
   /** Frees the RoPE tables. */
@@ -180,6 +185,11 @@ export const createDecoder = (
   const head: Decoder["head"] = (parameters) =>
     get(parameters, config.tieWordEmbeddings ? "embed_tokens.weight" : "lm_head.weight")
 
+  const classify: Decoder["classify"] = (parameters, x) => {
+    const head = kind === "reward" ? "reward" : "value"
+    return modulesOf(parameters).project(head, x, head === "value")
+  }
+
   return {
     config,
     kind,
@@ -193,11 +203,11 @@ export const createDecoder = (
     },
     logProbs: (parameters, x, targets, { temperature }) =>
       tokenLogProbs(x, head(parameters), targets, { temperature, softCap: logitSoftCap }),
+    classify,
     values: (parameters, x) => {
-      const head = kind === "reward" ? "reward" : "value"
-      return modulesOf(parameters)
-        .project(head, x, head === "value")
-        .reshape([x.shape[0]!])
+      const labels = config.numLabels
+      if (labels !== 1) throw new TypeError(`values need a head of one label; this one tells ${labels} apart`)
+      return classify(parameters, x).reshape([x.shape[0]!])
     },
     dispose: () => {
       for (const table of Object.values(tables)) table.dispose()

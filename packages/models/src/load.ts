@@ -77,11 +77,11 @@ export interface Model {
  * @throws RangeError naming what of `lora`, `trainable` or `dtype` does not fit the model
  */
 export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: LoadOptions = {}): Promise<Model> => {
-  const { head = "lm", fromScratch, contextLength, hub } = options
+  const { head = "lm", fromScratch, contextLength, numLabels, hub } = options
   const path = typeof source === "string" ? await resolveModel(source, hub) : source
   const { files, openWeights } = await openCheckpoint(path)
   const configJson = await readJson(files, "config.json")
-  const config = parseConfig(configJson, files.path("config.json"), { contextLength })
+  const config = parseConfig(configJson, files.path("config.json"), { contextLength, numLabels })
   const extraFiles: Record<string, Uint8Array> = {}
   for (const file of EXTRA_FILES) if (files.has(file)) extraFiles[file] = await files.read(file)
   const tokenizer = await loadTokenizer(files, config)

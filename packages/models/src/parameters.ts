@@ -31,14 +31,15 @@ export interface ParameterSpec {
 /**
  * The decoder's parameters, from input to output. Projections that read the same input are fused: one [(H + 2·Hkv)·d, D]
  * weight for query, key and value, and one [2F, D] for gate and up. With tied embeddings there is no `lm_head.weight`;
- * a value head (`value.weight` [1, D], `value.bias` [1]) or a reward head (`reward.weight` [1, D]) takes the place of the
- * language-model head.
+ * a value head (`value.weight` [L, D], `value.bias` [L] for L labels) or a reward head (`reward.weight` [L, D]) takes the
+ * place of the language-model head.
  *
  * From scratch, weights are drawn from N(0, initializerRange²); the two projections of a layer that add to the residual
  * stream are scaled by 1/√(2·layers) as in GPT-2, norms start at one, biases and those two heads at zero.
  */
 export const decoderParameters = (config: DecoderConfig, head: Head): ReadonlyArray<ParameterSpec> => {
-  const { hiddenSize, intermediateSize, vocabSize, headDim, numHiddenLayers, norm, attention, feedForward } = config
+  const { hiddenSize, intermediateSize, vocabSize, numLabels, headDim, numHiddenLayers, norm, attention, feedForward } =
+    config
   const { modules, transposed, modelType } = familyOf(config)
   const queries = config.numAttentionHeads * headDim
   const keys = config.numKeyValueHeads * headDim
@@ -110,8 +111,8 @@ export const decoderParameters = (config: DecoderConfig, head: Head): ReadonlyAr
     if (config.postNorms) normed("layers.{layer}.post_feedforward_layernorm", hiddenSize, layer)
   }
   normed("norm", hiddenSize)
-  if (head === "value") linear("value", [1], hiddenSize, { bias: true, initializer: zeros })
-  else if (head === "reward") linear("reward", [1], hiddenSize, { bias: false, initializer: zeros })
+  if (head === "value") linear("value", [numLabels], hiddenSize, { bias: true, initializer: zeros })
+  else if (head === "reward") linear("reward", [numLabels], hiddenSize, { bias: false, initializer: zeros })
   else if (!config.tieWordEmbeddings) linear("lm_head", [vocabSize], hiddenSize, { bias: false })
   return specs
 }

@@ -179,7 +179,18 @@ const configJson = ({ configJson, config, decoder }: Model, dtype: keyof typeof 
     architectures: [familyOf(config).architectures[kind]],
     // transformers 5 calls it `dtype`; both versions read `torch_dtype`.
     [Object.hasOwn(configJson, "dtype") ? "dtype" : "torch_dtype"]: DTYPES[dtype].torch,
-    ...(kind !== "lm" && { id2label: { "0": kind }, label2id: { [kind]: 0 } }),
+    ...(kind !== "lm" && labelNames(configJson["id2label"], kind, config.numLabels)),
+  }
+}
+
+/** The labels' names: those that the model came with, if it is they that are told apart. */
+const labelNames = (stored: unknown, kind: string, count: number): object => {
+  const known = typeof stored === "object" && stored !== null ? Object.values(stored) : []
+  const names = known.length === count ? known.map(String) : count === 1 ? [kind] : undefined
+  const labels = names ?? Array.from({ length: count }, (_, i) => `LABEL_${i}`)
+  return {
+    id2label: Object.fromEntries(labels.map((label, i) => [String(i), label])),
+    label2id: Object.fromEntries(labels.map((label, i) => [label, i])),
   }
 }
 

@@ -29,6 +29,7 @@ describe("parseConfig", () => {
       numHiddenLayers: 5,
       numAttentionHeads: 8,
       numKeyValueHeads: 4,
+      numLabels: 1,
       headDim: 8,
       maxPositionEmbeddings: 2048,
       contextLength: 2048,

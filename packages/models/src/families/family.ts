@@ -1,7 +1,11 @@
 import type { ConfigReader } from "../config-reader.ts"
 import type { SizeName, Sizes, Structure } from "../structure.ts"
 
-/** Which head a decoder ends in: next-token logits, one value per token, or one reward per sequence. */
+/**
+ * Which head a decoder ends in: next-token logits, one value per token, or one reward per sequence. With several labels
+ * the latter two classify tokens and sequences, as transformers' `…ForTokenClassification` and
+ * `…ForSequenceClassification`.
+ */
 export type Head = "lm" | "value" | "reward"
 
 /**
