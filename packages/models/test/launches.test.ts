@@ -9,24 +9,34 @@ beforeAll(async () => {
 })
 afterAll(() => gpu.destroy())
 
-/** Launches of a Llama of `layers` layers on two sequences: of a pass alone, and with the gradient of every weight. */
-const launchesOf = (layers: number): readonly [forward: number, training: number] => {
+interface Size {
+  readonly width: number
+  readonly inner: number
+  readonly heads: number
+  readonly kvHeads: number
+  /** Of the sequences. */
+  readonly lengths: readonly number[]
+}
+
+/** Launches of a Llama of `layers` layers: of a pass alone, and with the gradient of every weight. */
+const launchesOf = (
+  layers: number,
+  { width, inner, heads, kvHeads, lengths }: Size,
+): readonly [forward: number, training: number] => {
   const config = parseConfig({
     model_type: "llama",
     vocab_size: 64,
-    hidden_size: 32,
-    intermediate_size: 64,
+    hidden_size: width,
+    intermediate_size: inner,
     num_hidden_layers: layers,
-    num_attention_heads: 4,
-    num_key_value_heads: 2,
+    num_attention_heads: heads,
+    num_key_value_heads: kvHeads,
   })
   const decoder = createDecoder(gpu, config)
   const specs = decoderParameters(config, "lm")
-  const input = pack(gpu, [
-    [1, 2, 3, 4, 5],
-    [6, 7, 8],
-  ])
-  const targets = gpu.tensor(Int32Array.of(2, 3, 4, 5, 0, 7, 8, 0))
+  const sequences = lengths.map((length) => Array.from({ length }, (_, i) => i % 64))
+  const input = pack(gpu, sequences)
+  const targets = gpu.tensor(Int32Array.from(sequences.flat()))
   const weights = specs.map(({ shape }) => gpu.zeros(shape))
   const byName = (tensors: readonly Tensor[]): Parameters =>
     Object.fromEntries(specs.map(({ name }, i) => [name, tensors[i]!]))
@@ -44,8 +54,11 @@ const launchesOf = (layers: number): readonly [forward: number, training: number
   return counts
 }
 
-test("a Llama layer takes at most 8 launches, and 24 with its gradient", () => {
-  const [two, three] = [launchesOf(2), launchesOf(3)]
+test.each<[string, Size]>([
+  ["of a tiny model", { width: 32, inner: 64, heads: 4, kvHeads: 2, lengths: [5, 3] }],
+  ["of width 256, 4 × 64 tokens", { width: 256, inner: 1024, heads: 8, kvHeads: 8, lengths: [64, 64, 64, 64] }],
+])("a Llama layer %s takes at most 8 launches, and 24 with its gradient", (_, size) => {
+  const [two, three] = [launchesOf(2, size), launchesOf(3, size)]
   expect(three[0] - two[0]).toBeLessThanOrEqual(8)
   expect(three[1] - two[1]).toBeLessThanOrEqual(24)
   expect(three[0]).toBeGreaterThan(two[0])

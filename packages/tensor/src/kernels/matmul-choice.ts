@@ -55,6 +55,8 @@ export interface Panels {
   readonly making: number
   /** Nanoseconds that a launch takes beside its work. */
   readonly launch: number
+  /** Multiply-adds, and steps along k, from which a product may take two launches more. */
+  readonly least: { readonly products: number; readonly steps: number }
 }
 
 /** What computes where nothing else can, and what the others are held to. */
@@ -187,10 +189,10 @@ const worthMemory = 0.03
 /** How a product is done with its operands laid out in panels first, or `undefined` where that gains nothing. */
 export const panelsFirst = (problem: Problem, choice: MatmulChoice): Panels | undefined => {
   const { panels } = choice
-  const { stored, gate } = problem
+  const { stored, gate, M, N, K } = problem
   // What is packed stays so: a copy in f32 is what it was packed to avoid.
-  if (!panels || !fitsPanels(problem) || (stored && isPacked(stored.b)) || (gate && !panels.candidate.gates))
-    return undefined
+  if (!panels || M * N * K < panels.least.products || K < panels.least.steps) return undefined
+  if (!fitsPanels(problem) || (stored && isPacked(stored.b)) || (gate && !panels.candidate.gates)) return undefined
   const { a, b } = panelSizes(problem, panels.candidate)
   if (Math.max(a, b) * 4 > panelBytes) return undefined
   const time = timeOf(problem, panels.candidate, panels.rating) + (a + b) / panels.making + 2 * panels.launch

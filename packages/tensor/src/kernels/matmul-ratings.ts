@@ -57,6 +57,8 @@ export const panelsFor = ({ kind }: AdapterInfo, lanes: number, ratings: Ratings
     rating: { alone, together },
     making: together / 54,
     launch: 30_000,
+    // The layers of a small model keep to one launch a product.
+    least: { products: 2 ** 27, steps: 512 },
   }
 }
 

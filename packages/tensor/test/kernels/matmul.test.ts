@@ -136,6 +136,7 @@ describe("matmul", () => {
     rating: { alone: 1e9, together: 1e9 },
     making: 1e9,
     launch: 0,
+    least: { products: 0, steps: 0 },
   }
 
   /** A product on a device that knows such panels. */
@@ -187,6 +188,11 @@ describe("matmul", () => {
     const problem: Problem = { layout: "nt", epilogue: "store", M: 512, N: 512, K: 512 }
     const choice = { ...gpu.traits.matmul, panels: eager }
     expect(panelsFirst(problem, choice)).toBe(eager)
+    for (const least of [
+      { products: 512 ** 3 + 1, steps: 0 },
+      { products: 0, steps: 513 },
+    ])
+      expect(panelsFirst(problem, { ...choice, panels: { ...eager, least } })).toBeUndefined()
     for (const other of [
       { ...problem, K: 510 },
       { ...problem, layout: "tn", M: 510 },
