@@ -100,6 +100,8 @@ const lavapipeTiles: readonly SubgroupTile[] = [
   { rows: 16, quads: 1, depth: 4, accumulators: "memory" },
   { rows: 8, quads: 2, depth: 2, accumulators: "memory" },
   { rows: 8, quads: 1, depth: 4, accumulators: "memory" },
+  { rows: 4, quads: 2, depth: 4, accumulators: "memory" },
+  { rows: 1, quads: 2, depth: 4, accumulators: "memory" },
 ]
 
 const swiftShaderTiles: readonly SubgroupTile[] = [

@@ -11,6 +11,8 @@ const lavapipe: Rates = {
   "subgroup of 8: 16×32 by 4, memory": [31, 30.5, 27.5, 32],
   "subgroup of 8: 8×64 by 2, memory": [23, 16.8, 12, 24.5],
   "subgroup of 8: 8×32 by 4, memory": [21, 19.8, 19.1, 22.5],
+  "subgroup of 8: 4×64 by 4, memory": [11.8, 11, 9.6, 11.8],
+  "subgroup of 8: 1×64 by 4, memory": [3.7, 3.6, 2.9, 3.7],
   plain: [1.8, 1.8, 1.8, 1.8],
 }
 

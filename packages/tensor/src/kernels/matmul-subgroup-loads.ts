@@ -43,7 +43,8 @@ type Arrangement = Problem["layout"]
 
 export const loadsOfA = (layout: Arrangement, lanes: number, rows: number, access: Access): LoadsOfA => {
   if (layout === "panels") return panelsOfA(lanes, rows, access)
-  return layout === "tn" ? acrossRows(lanes, rows, access) : alongRows(lanes, rows, access)
+  if (layout !== "tn") return alongRows(lanes, rows, access)
+  return rows % 4 === 0 ? acrossRows(lanes, rows, access) : fewAcrossRows(rows, access)
 }
 
 /** A row of A runs along k: each lane loads `depth` elements of one row. */
@@ -97,6 +98,31 @@ const acrossRows = (lanes: number, rows: number, { depth, a: width, tail, reader
     before: groups.flatMap(place),
     advance: `${depth}u * p.M / ${width}u`,
     groups: [{ load: groups.map(load), arrivals: arrivalsByFour(lanes, quads, depth) }],
+  }
+}
+
+/** A row of A runs along m, and the tile has fewer than four: each lane loads one element. */
+const fewAcrossRows = (rows: number, { depth, tail, readers: { a } }: Access): LoadsOfA => {
+  const beyond = `aStep + k * ${depth}u >= p.K`
+  const back = tail ? ` - select(0u, p.M * (aStep + k * ${depth}u + 1u - p.K), ${beyond})` : ""
+  const value = a.at(`aFirst + aAt${back}`)
+  return {
+    before: [
+      `let aStep = min(lane / ${rows}u, ${depth - 1}u);`,
+      `let aFirst = group.z * p.aStep + min(aStep, p.K - 1u) * p.M + min(y + lane % ${rows}u, p.M - 1u);`,
+    ],
+    advance: `${depth}u * p.M`,
+    groups: [
+      {
+        load: [tail ? `let a0 = select(${value}, -0.0, ${beyond});` : `let a0 = ${value};`],
+        arrivals: range(rows).map((row) => ({
+          shuffle: range(depth)
+            .map((step) => `let s${step} = subgroupShuffle(a0, ${step * rows + row}u);`)
+            .join(" "),
+          rows: [{ row, terms: range(depth).map((step) => `s${step}`) }],
+        })),
+      },
+    ],
   }
 }
 

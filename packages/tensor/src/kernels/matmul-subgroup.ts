@@ -20,6 +20,7 @@ import { loadsOfA, loadsOfB, type Access, type Arrival } from "./matmul-subgroup
 
 /** What one subgroup makes, and how far it walks at a time. */
 export interface SubgroupTile {
+  /** 1, or a multiple of 4. */
   readonly rows: number
   /** Vectors of four columns per lane. */
   readonly quads: number
@@ -42,7 +43,7 @@ const accessOf = (problem: Problem, tile: SubgroupTile): Access => {
   if (layout === "panels") return { depth: tile.depth, a: 4, b: 4, out, tail: false, readers: readersOf(problem, 4, 4) }
   const along = widthFor(K, tile.depth)
   const depth = layout === "tn" ? tile.depth : along
-  const a = layout !== "tn" ? along : M % 4 === 0 ? 4 : 1
+  const a = layout !== "tn" ? along : M % 4 === 0 && tile.rows % 4 === 0 ? 4 : 1
   const b = layout === "nt" ? along : out
   const tail = layout === "tn" && K % depth !== 0
   return { depth, a, b, out, tail, readers: readersOf(problem, a, b) }
