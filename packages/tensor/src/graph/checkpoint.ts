@@ -65,8 +65,8 @@ export const checkpoint =
       {
         kind: "reshape",
         gradient: ({ grad, inputs: outside }) => {
-          // Gradients end here: how these values depend on each other is the business of the graph outside.
-          const ends = outside.map((x) => x.derive({ kind: "reshape", gradient: () => [] }, [x], x.shape))
+          // Values of their own, since how those outside depend on each other is the business of the graph there.
+          const ends = outside.map((x) => x.derive({ kind: "reshape" }, [x], x.shape))
           const again = output.beside(
             replay(
               region,

@@ -77,6 +77,22 @@ describe("checkpoint", () => {
     actual.forEach((array, i) => expectSameBits(array, expected[i]!, `result ${i}`))
   })
 
+  test("has a gradient of its gradient, also where what it reads depends on each other", async () => {
+    const seed = gpu.tensor(randomArray(8 * width, 5), [8, width])
+    const twice = (wrap: typeof checkpoint) => {
+      const total = (input: Tensor) => {
+        const scaled = input.mul(0.5).sin()
+        const out = wrap((h: Tensor) => h.matmul(weights[0]!).tanh().mul(scaled).add(h.square()))(input)
+        return out.square().sum()
+      }
+      return grad(grad(total(x), [x])[0]!.mul(seed).sum(), [x, weights[0]!])
+    }
+    const plain = await gpu.readAll(twice((fn) => fn))
+    const again = await gpu.readAll(twice(checkpoint))
+    expect(plain[0]!.some((element) => Math.abs(element) > 0.1)).toBe(true)
+    again.forEach((array, i) => expectClose(array, [...plain[i]!]))
+  })
+
   test("computes twice, and keeps less", () => {
     const deep = Array.from({ length: 6 }, () => weights[0]!)
     const input = gpu.tensor(randomArray(512 * width, 5), [512, width])
