@@ -22,6 +22,7 @@ import { softmax } from "../kernels/softmax.ts"
 import { argSort, sort, topK, type Sorted, type SortOptions } from "../kernels/sort.ts"
 import { broadcastShapes, type Axes } from "../ops/axes.ts"
 import { matmul } from "../ops/matmul.ts"
+import { integerRemainder } from "../ops/remainder.ts"
 import { logSumExp, mean, reduce, variance, type ReduceOptions, type VarianceOptions } from "../ops/reduce.ts"
 import * as shapes from "../ops/shape.ts"
 import type { Range } from "../ops/shape.ts"
@@ -93,6 +94,12 @@ export class Tensor extends Elementwise {
     if (isHalf(dtype)) return pack(this.cast("f32"), dtype)
     if (isQuantized(dtype)) return quantize(this.cast("f32"), dtype)
     return this.derive({ kind: "cast" }, [this], this.shape, dtype)
+  }
+
+  override remainder(other: Tensor | number): Tensor {
+    if (computeType(this.dtype) === "f32") return super.remainder(other)
+    const [dividend, divisor] = this.#alike("remainder", [this, other])
+    return integerRemainder(dividend!, divisor!)
   }
 
   /** `value` in the shape and compute type of this tensor, without memory. */
@@ -227,6 +234,7 @@ export class Tensor extends Elementwise {
   }
   /** 1 at the place that each element (i32) names on a new last axis of size `classes`, 0 elsewhere, as f32. */
   oneHot(classes: number): Tensor {
+    if (this.dtype !== "i32") throw new ShapeError("oneHot", `needs i32, got ${this.dtype}: cast it first`)
     return this.unsqueeze(-1).equal(this.gpu.arange(classes, { dtype: "i32" }))
   }
   /** This tensor with `source` in place of the elements along `axis` at `ids`; of several for one place the last stays. */
@@ -300,7 +308,10 @@ export class Tensor extends Elementwise {
   /** `operands` as tensors of one compute type, which numbers take from the tensors among them. */
   #alike(fn: MapName, operands: readonly (Tensor | number)[]): readonly Tensor[] {
     const types = new Set(operands.flatMap((x) => (typeof x === "number" ? [] : [computeType(x.dtype)])))
-    if (types.size > 1) throw new ShapeError(fn, `${[...types].join(" and ")} do not mix: cast one of them`)
+    if (types.size > 1) {
+      const dtypes = new Set(operands.flatMap((x) => (typeof x === "number" ? [] : [x.dtype])))
+      throw new ShapeError(fn, `${[...dtypes].join(" and ")} do not mix: cast one of them`)
+    }
     const [type = "f32"] = types
     return operands.map((x) => (typeof x === "number" ? this.gpu.constant(x, type) : x))
   }

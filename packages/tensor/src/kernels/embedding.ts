@@ -76,5 +76,9 @@ const scatterOp: FusedOp<{ readonly tableRows: number; readonly accumulate: bool
   accumulating: (attributes) => ({ ...attributes, accumulate: true }),
 }
 
-/** Rows of `table` [V, D], which may be packed, picked by `ids` (i32 [N], 0 ≤ id < V): f32 [N, D]. */
-export const embedding = (table: Tensor, ids: Tensor): Tensor => applyFusedOne(embeddingOp, [table, ids], undefined)
+/** Rows of `table` [V, D], which may be packed, picked by `ids` (i32, any shape, 0 ≤ id < V): f32, with an axis D added. */
+export const embedding = (table: Tensor, ids: Tensor): Tensor => {
+  if (ids.shape.length === 1) return applyFusedOne(embeddingOp, [table, ids], undefined)
+  const rows = applyFusedOne(embeddingOp, [table, ids.reshape([ids.size])], undefined)
+  return rows.reshape([...ids.shape, rows.shape[1]!])
+}

@@ -3,6 +3,7 @@ import { ShapeError } from "../errors.ts"
 import { applyFusedOne } from "../graph/apply.ts"
 import type { Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
+import { overRows } from "../ops/over-rows.ts"
 import { mapTable } from "../ops/table.ts"
 import { eachItem, itemParams, itemsGrid, reads, writes, type Kernel } from "../program/kernel.ts"
 
@@ -98,10 +99,11 @@ export const gluGradient = (x: Tensor, gradient: Tensor, activation: Activation)
   applyFusedOne(gradientOp, [x, gradient], { activation })
 
 /**
- * activation(gate) · up. x: [N, 2F], gate in the first half of each row, up in the second; result: [N, F]. N. Shazeer,
+ * activation(gate) · up. x: [..., 2F], gate in the first half of each row, up in the second; result: [..., F]. N. Shazeer,
  * "GLU Variants Improve Transformer" (2020).
  */
-export const glu = (x: Tensor, activation: Activation): Tensor => applyFusedOne(gluOp, [x], { activation })
+export const glu = (x: Tensor, activation: Activation): Tensor =>
+  overRows(names[activation], x, (rows) => applyFusedOne(gluOp, [rows], { activation }))
 
 /** {@link glu} with silu, as in Llama. */
 export const swiglu = (x: Tensor): Tensor => glu(x, "silu")

@@ -1,8 +1,9 @@
 import { sameShape, showShape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
-import { applyFused, applyFusedOne } from "../graph/apply.ts"
+import { applyFusedOne } from "../graph/apply.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
+import { overRows } from "../ops/over-rows.ts"
 import { reads, writes } from "../program/kernel.ts"
 import { rowForm, rowLaunch, type RowKernel } from "./rows.ts"
 
@@ -96,8 +97,8 @@ const gradientOp: FusedOp<{ readonly adding: boolean }> = {
 
 /**
  * (x − mean) / √(variance + eps) · weight + bias over the last axis, the variance being the mean square deviation.
- * x: [N, D], weight and bias: [D]. J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer Normalization" (2016). Both means are
+ * x: [..., D], weight and bias: [D]. J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer Normalization" (2016). Both means are
  * summed in blocks of 64, in order.
  */
 export const layerNorm = (x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor =>
-  applyFused(normOp, [x, weight, bias], { eps })[0]!
+  overRows("layerNorm", x, (rows) => applyFusedOne(normOp, [rows, weight, bias], { eps }))

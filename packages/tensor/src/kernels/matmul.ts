@@ -1,8 +1,9 @@
 import { computeType, showShape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
-import { applyFused, applyFusedOne } from "../graph/apply.ts"
+import { applyFusedOne } from "../graph/apply.ts"
 import type { Tensor } from "../graph/tensor.ts"
+import { asRows, overRows } from "../ops/over-rows.ts"
 import { launchMatmul, type Epilogue, type Layout } from "./matmul-kernels.ts"
 
 export interface MatmulOptions {
@@ -76,17 +77,19 @@ export const matmul = (
 export interface LinearOptions {
   /** [M], added to every row. */
   readonly bias?: Tensor
-  /** [N, M], added to the result inside the kernel. */
+  /** [..., M], added to the result inside the kernel. */
   readonly residual?: Tensor
 }
 
 /**
- * y = x · weightᵀ (+ bias) (+ residual). x: [N, K], weight: [M, K] as in `torch.nn.Linear`, result: [N, M]. A weight of f16,
+ * y = x · weightᵀ (+ bias) (+ residual). x: [..., K], weight: [M, K] as in `torch.nn.Linear`, result: [..., M]. A weight of f16,
  * bf16, int8 or int4 is read as it is stored, with the bits that the product with `weight.cast("f32")` has.
  */
 export const linear = (x: Tensor, weight: Tensor, { bias, residual }: LinearOptions = {}): Tensor => {
-  const y = residual
-    ? applyFused(matmulOp, [x, weight, residual], { layout: "nt", epilogue: "residual" })[0]!
-    : product("nt", x, weight)
+  const y = overRows("linear", x, (rows) =>
+    residual
+      ? applyFusedOne(matmulOp, [rows, weight, asRows("linear", residual)], { layout: "nt", epilogue: "residual" })
+      : product("nt", rows, weight),
+  )
   return bias ? y.add(bias) : y
 }

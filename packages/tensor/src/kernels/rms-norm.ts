@@ -1,8 +1,9 @@
 import { showShape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
-import { applyFused, applyFusedOne } from "../graph/apply.ts"
+import { applyFusedOne } from "../graph/apply.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
+import { overRows } from "../ops/over-rows.ts"
 import { reads, writes } from "../program/kernel.ts"
 import { rowForm, rowLaunch, type RowKernel } from "./rows.ts"
 
@@ -76,9 +77,9 @@ const gradientOp: FusedOp<{ readonly offset: number; readonly adding: boolean }>
 }
 
 /**
- * x / √(mean(x²) + eps) · (weight + offset) over the last axis. x: [N, D], weight: [D]. B. Zhang and R. Sennrich, "Root
+ * x / √(mean(x²) + eps) · (weight + offset) over the last axis. x: [..., D], weight: [D]. B. Zhang and R. Sennrich, "Root
  * Mean Square Layer Normalization" (2019); Gemma stores weights around 0 and adds an offset of 1. Squares are summed in
  * blocks of 64, in order.
  */
 export const rmsNorm = (x: Tensor, weight: Tensor, eps: number, offset = 0): Tensor =>
-  applyFused(normOp, [x, weight], { eps, offset })[0]!
+  overRows("rmsNorm", x, (rows) => applyFusedOne(normOp, [rows, weight], { eps, offset }))

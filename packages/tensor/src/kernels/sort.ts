@@ -146,8 +146,8 @@ export const sort = (x: Tensor, axis: number, options?: SortOptions): Sorted => 
 /** The `count` largest elements of `axis` (smallest: not descending), in order. */
 export const topK = (x: Tensor, count: number, axis: number, { descending = true }: SortOptions = {}): Sorted => {
   const at = axisOf("topK", x.shape, axis)
-  if (!(count <= x.shape[at]!))
-    throw new ShapeError("topK", `${count} is more than the ${x.shape[at]} elements of axis ${at}`)
+  if (!Number.isInteger(count) || count < 0 || count > x.shape[at]!)
+    throw new ShapeError("topK", `${count} is no number of elements of axis ${at}, which has ${x.shape[at]}`)
   const indices = argSort(x, axis, { descending }).slice(...Array<null>(at).fill(null), [0, count])
   return { values: gather(x, axis, indices), indices }
 }

@@ -21,15 +21,6 @@ const initial = (gpu: Gpu, shape: readonly number[], fanIn: number, seed: number
   return gpu.uniform(shape, { seed, low: -bound, high: bound })
 }
 
-/** Runs a function of rows [N, D] over the last axis of `x`. */
-const overRows = (x: Tensor, fn: (rows: Tensor) => Tensor): Tensor => {
-  const rows = x.shape.slice(0, -1)
-  const width = x.shape.at(-1)
-  if (width === undefined) throw new ShapeError("nn", "a scalar has no last axis")
-  const y = fn(x.reshape([rows.reduce((a, b) => a * b, 1), width]))
-  return y.reshape([...rows, y.shape[1]!])
-}
-
 export interface LinearLayerOptions extends Seeded {
   /** Default: with one. */
   readonly bias?: boolean
@@ -47,7 +38,7 @@ export class Linear extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    return overRows(x, (rows) => linear(rows, this.weight, this.bias ? { bias: this.bias } : {}))
+    return linear(x, this.weight, this.bias ? { bias: this.bias } : {})
   }
 }
 
@@ -61,7 +52,7 @@ export class Embedding extends Module<[ids: Tensor]> {
   }
 
   forward(ids: Tensor): Tensor {
-    return embedding(this.weight, ids.reshape([ids.size])).reshape([...ids.shape, this.weight.shape[1]!])
+    return embedding(this.weight, ids)
   }
 }
 
@@ -77,7 +68,7 @@ export class RMSNorm extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    return overRows(x, (rows) => rmsNorm(rows, this.weight, this.#eps))
+    return rmsNorm(x, this.weight, this.#eps)
   }
 }
 
@@ -95,7 +86,7 @@ export class LayerNorm extends Module {
   }
 
   forward(x: Tensor): Tensor {
-    return overRows(x, (rows) => layerNorm(rows, this.weight, this.bias, this.#eps))
+    return layerNorm(x, this.weight, this.bias, this.#eps)
   }
 }
 

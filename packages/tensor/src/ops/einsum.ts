@@ -53,40 +53,65 @@ const contract = (left: Named, right: Named, kept: ReadonlySet<string>): Named =
   return { tensor: x.matmul(y, { transposeB: true }).reshape([...B, ...M, ...N]), labels: batch + rows + columns }
 }
 
+/** Names of the axes that "..." stands for, the last axis first: no letters that a formula could use. */
+const ellipsisLabel = (fromTheEnd: number): string => String.fromCharCode(0x3b1 + fromTheEnd)
+
+/** `labels` with the names of `rank` axes in place of "...". */
+const expand = (labels: string, rank: number): string =>
+  labels.replace("...", Array.from({ length: rank }, (_, i) => ellipsisLabel(rank - 1 - i)).join(""))
+
 /** Refuses a formula that does not describe the operands. */
 const parse = (formula: string, tensors: readonly Tensor[]) => {
   const fail = (why: string) => new ShapeError("einsum", `"${formula}" ${why}`)
   const [left, right, ...more] = formula.replaceAll(" ", "").split("->")
-  const inputs = left!.split(",")
-  if (more.length > 0 || !inputs.every((labels) => /^[a-zA-Z]*$/.test(labels)))
+  const written = left!.split(",")
+  if (more.length > 0 || ![...written, right ?? ""].every((labels) => /^[a-zA-Z]*(\.\.\.)?[a-zA-Z]*$/.test(labels)))
     throw fail("is not a formula such as ij,jk->ik")
-  if (inputs.length !== tensors.length) throw fail(`has ${inputs.length} operands, not ${tensors.length}`)
-  const dims = new Map<string, number>()
-  inputs.forEach((labels, i) => {
-    const { shape } = tensors[i]!
-    if (labels.length !== shape.length)
-      throw fail(`names ${labels.length} axes of operand ${i}, which has ${shape.length}`)
-    shape.forEach((dim, axis) => {
-      const label = labels[axis]!
-      if ((dims.get(label) ?? dim) !== dim) throw fail(`gives axis ${label} the sizes ${dims.get(label)} and ${dim}`)
-      dims.set(label, dim)
-    })
+  if (written.length !== tensors.length) throw fail(`has ${written.length} operands, not ${tensors.length}`)
+  const ranks = written.map((labels, i) => {
+    const { length } = tensors[i]!.shape
+    const named = labels.replace("...", "").length
+    if (labels.includes("...") ? named > length : named !== length)
+      throw fail(`names ${named} axes of operand ${i}, which has ${length}`)
+    return length - named
   })
-  const once = [...dims.keys()].filter((label) => inputs.join("").split(label).length === 2)
-  const output = right ?? once.sort().join("")
+  const inputs = written.map((labels, i) => expand(labels, ranks[i]!))
+  const dims = new Map<string, number>()
+  inputs.forEach((labels, i) =>
+    tensors[i]!.shape.forEach((dim, axis) => {
+      const label = labels[axis]!
+      const known = dims.get(label) ?? dim
+      // Only the axes of "..." broadcast.
+      const broadcasts = label >= ellipsisLabel(0) && (known === 1 || dim === 1)
+      if (known !== dim && !broadcasts) throw fail(`gives axis ${label} the sizes ${known} and ${dim}`)
+      dims.set(label, known === 1 ? dim : known)
+    }),
+  )
+  const rank = Math.max(0, ...ranks)
+  const once = [...dims.keys()].filter((label) => label < ellipsisLabel(0) && inputs.join("").split(label).length === 2)
+  const output = expand(right ?? `...${once.sort().join("")}`, rank)
   if (!unique(output) || [...output].some((label) => !dims.has(label)))
     throw fail("has an output that its operands do not make")
-  return { inputs, output }
+  return { inputs, output, dims }
+}
+
+/** Drops axes of size 1 that another operand is longer in: what does not have an axis is repeated along it. */
+const withoutBroadcasts = ({ tensor, labels }: Named, dims: ReadonlyMap<string, number>): Named => {
+  const repeated = [...labels].flatMap((label, axis) => (tensor.shape[axis] === dims.get(label) ? [] : [axis]))
+  return repeated.length === 0
+    ? { tensor, labels }
+    : { tensor: tensor.squeeze(repeated), labels: [...labels].filter((_, axis) => !repeated.includes(axis)).join("") }
 }
 
 /**
  * Einstein's sum: axes with one name run together, and those that the output does not name are summed.
  * `einsum("bij,bjk->bik", a, b)` is a batched matrix product, `einsum("ii", a)` a trace. Without `->` the output has the
- * names that occur once, in alphabetical order. Operands are contracted from left to right, each pair as a matrix product.
+ * names that occur once, in alphabetical order. "..." stands for axes without names, which broadcast and lead the output:
+ * `einsum("...ij,...jk", a, b)`. Operands are contracted from left to right, each pair as a matrix product.
  */
 export const einsum = (formula: string, ...tensors: readonly Tensor[]): Tensor => {
-  const { inputs, output } = parse(formula, tensors)
-  const named = tensors.map((tensor, i) => diagonals({ tensor, labels: inputs[i]! }))
+  const { inputs, output, dims } = parse(formula, tensors)
+  const named = tensors.map((tensor, i) => withoutBroadcasts(diagonals({ tensor, labels: inputs[i]! }), dims))
   const result = named.reduce((left, right, i) => {
     const later = named.slice(i + 1).map(({ labels }) => labels)
     return contract(left, right, new Set(output + later.join("")))

@@ -32,24 +32,28 @@ export const reduce = (x: Tensor, fn: ReduceName, axes?: Axes, { keepDims = fals
   return keepDims ? result.reshape(shape.map((dim, axis) => (folded.includes(axis) ? 1 : dim))) : result
 }
 
-const countOf = (x: Tensor, axes?: Axes): number => sizeOf(axesOf("mean", x.shape, axes).map((axis) => x.shape[axis]!))
+const countOf = (operation: string, { shape }: Tensor, axes?: Axes): number =>
+  sizeOf(axesOf(operation, shape, axes).map((axis) => shape[axis]!))
 
 export const mean = (x: Tensor, axes?: Axes, options?: ReduceOptions): Tensor => {
-  const count = countOf(x, axes)
+  const count = countOf("mean", x, axes)
   return x.cast("f32").sum(axes, options).div(count)
 }
 
 /** Mean square distance from the mean, the mean taken first: no digits cancel. */
 export const variance = (x: Tensor, axes?: Axes, { correction = 1, ...options }: VarianceOptions = {}): Tensor => {
-  const distance = x.sub(x.mean(axes, { keepDims: true }))
+  const values = x.cast("f32")
+  const distance = values.sub(mean(values, axes, { keepDims: true }))
   return distance
     .square()
     .sum(axes, options)
-    .div(countOf(x, axes) - correction)
+    .div(Math.max(0, countOf("var", x, axes) - correction))
 }
 
-/** log Σ eˣ, the largest element taken out first. */
-export const logSumExp = (x: Tensor, axes?: Axes, options: ReduceOptions = {}): Tensor => {
+/** log Σ eˣ, the largest element taken out first; −∞ where there is none. */
+export const logSumExp = (values: Tensor, axes?: Axes, options: ReduceOptions = {}): Tensor => {
+  const x = values.cast("f32")
+  if (countOf("logSumExp", x, axes) === 0) return x.sum(axes, options).add(Number.NEGATIVE_INFINITY)
   const top = x.max(axes, { keepDims: true }).stopGradient()
   // Rows of −∞ alone have no distance from their maximum.
   const shift = top.isFinite().where(top, 0)

@@ -1,5 +1,19 @@
 import { describe, expect, test } from "vitest"
-import { adamw, nn, random, readSafetensors, ShapeError, type Gpu, type Tensor } from "../../src/index.ts"
+import {
+  adamw,
+  embedding,
+  grad,
+  layerNorm,
+  linear,
+  nn,
+  random,
+  readSafetensors,
+  rmsNorm,
+  ShapeError,
+  swiglu,
+  type Gpu,
+  type Tensor,
+} from "../../src/index.ts"
 import { testDevice } from "../device.ts"
 import { expectClose, expectSameBits } from "../reference.ts"
 
@@ -108,6 +122,38 @@ describe("layers work over the last axis, whatever comes before it", () => {
     const ids = gpu.tensor(new Int32Array([6, 0, 3, 3]), [2, 2])
     expect(table.forward(ids).shape).toEqual([2, 2, 4])
     expectSameBits(await table.forward(ids).data(), await table.weight.indexSelect(0, ids).data())
+  })
+
+  test("and so do the functions under them, with gradients", async () => {
+    const flat = x.reshape([6, 4])
+    const [weight, bias, scale] = [
+      gpu.normal([5, 4], { seed: 6 }),
+      gpu.normal([5], { seed: 7 }),
+      gpu.normal([4], { seed: 8 }),
+    ]
+    const residual = gpu.normal([2, 3, 5], { seed: 9 })
+    const table = gpu.normal([7, 4], { seed: 10 })
+    const ids = gpu.tensor(Int32Array.of(6, 0, 3, 3, 1, 2), [2, 3])
+    const pairs: readonly (readonly [of: Tensor, deep: Tensor, flat: Tensor])[] = [
+      [
+        weight,
+        linear(x, weight, { bias, residual }),
+        linear(flat, weight, { bias, residual: residual.reshape([6, 5]) }),
+      ],
+      [scale, layerNorm(x, scale, scale, 1e-5), layerNorm(flat, scale, scale, 1e-5)],
+      [scale, rmsNorm(x, scale, 1e-5), rmsNorm(flat, scale, 1e-5)],
+      [x, swiglu(x), swiglu(flat)],
+      [table, embedding(table, ids), embedding(table, ids.reshape([6]))],
+    ]
+    for (const [of, deep, plain] of pairs) {
+      expect(deep.shape).toEqual([2, 3, plain.shape[1]])
+      const [a, b] = [deep, plain].map((y) => [y, ...grad(y.square().sum(), [of])])
+      const results = await gpu.readAll([...a!, ...b!])
+      expectSameBits(results[0]!, results[2]!)
+      expectSameBits(results[1]!, results[3]!)
+    }
+    expect((await rmsNorm(scale, scale, 1e-5).data()).length).toBe(4)
+    expect(() => linear(gpu.ones([]), weight)).toThrow(/linear: needs a last axis/)
   })
 
   test("Dropout needs a key to drop", async () => {

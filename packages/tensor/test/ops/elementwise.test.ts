@@ -207,6 +207,19 @@ describe("whole numbers", () => {
     ])
   })
 
+  test("have remainders with the sign of the divisor, as Python's", async () => {
+    const [a, b] = [
+      [7, -7, 7, -7, 6, -6, 0, -(2 ** 31), 2 ** 31 - 1],
+      [3, 3, -3, -3, 3, -3, 5, 7, -(2 ** 31)],
+    ]
+    const expected = a.map((x, i) => x - b[i]! * Math.floor(x / b[i]!))
+    const signed = gpu.tensor(Int32Array.from(a)).remainder(gpu.tensor(Int32Array.from(b)))
+    const unsigned = gpu.tensor(Uint32Array.of(7, 4_000_000_001)).remainder(10)
+    expect([signed.dtype, unsigned.dtype]).toEqual(["i32", "u32"])
+    expect([...(await signed.data())]).toEqual(expected)
+    expect([...(await unsigned.data())]).toEqual([7, 1])
+  })
+
   test("do not mix with others by themselves", () => {
     const ids = gpu.tensor(new Int32Array([1]))
     expect(() => ids.add(gpu.tensor([1]))).toThrow(/add: i32 and f32 do not mix: cast one of them/)

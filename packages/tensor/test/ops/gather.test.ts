@@ -74,6 +74,7 @@ describe("reading by index", () => {
     const hot = ids([2, 0, 5], [3]).oneHot(3)
     expect(hot.shape).toEqual([3, 3])
     expect([...(await hot.data())]).toEqual([0, 0, 1, 1, 0, 0, 0, 0, 0])
+    expect(() => gpu.zeros([2]).oneHot(3)).toThrow(/oneHot: needs i32, got f32/)
   })
 
   test("keeps the bits of any dtype; an index that is none reads 0", async () => {

@@ -194,6 +194,44 @@ describe("einsum", () => {
     expectSameBits(await einsum("cb,ba", a, b).data(), await a.matmul(b).transpose().data())
   })
 
+  test("... stands for axes that broadcast, of several operands or of one", async () => {
+    const pairs: readonly (readonly [formula: string, spelled: string, ...shapes: (readonly number[])[]])[] = [
+      ["...ij,...jk->...ik", "bij,bjk->bik", [2, 3, 4], [2, 4, 2]],
+      ["...ij,...jk", "abij,bjk->abik", [2, 3, 3, 4], [3, 4, 2]],
+      ["i...->...i", "iab->abi", [2, 3, 4], []],
+      ["...i->...", "abi->ab", [2, 3, 4], []],
+      ["...,...", "ab,ab->ab", [2, 3], [2, 3]],
+      ["...i,i", "i,i->", [4], [4]],
+      ["...ij->ij", "aij->ij", [3, 2, 2], []],
+    ]
+    for (const [formula, spelled, ...shapes] of pairs) {
+      const operands = shapes
+        .filter(({ length }) => length > 0)
+        .map((shape, i) => gpu.tensor(randomArray(sizeOf(shape), i), shape))
+      const [actual, expected] = [einsum(formula, ...operands), einsum(spelled, ...operands)]
+      expect(actual.shape, formula).toEqual(expected.shape)
+      expectSameBits(await actual.data(), await expected.data(), formula)
+    }
+    await expectAll(gpu, {
+      "an axis of size 1": against(
+        "abij,bjk->abik",
+        [
+          [2, 3, 2, 4],
+          [3, 4, 2],
+        ],
+        (a, b) => einsum("...ij,...jk->...ik", a, b.unsqueeze(0)),
+      ),
+      "an axis of size 1 in the middle": against(
+        "aij,bjk->abik",
+        [
+          [2, 2, 4],
+          [3, 4, 2],
+        ],
+        (a, b) => einsum("...ij,...jk->...ik", a.unsqueeze(1), b),
+      ),
+    })
+  })
+
   test.each([
     ["ij,jk", /has 2 operands, not 1/],
     ["ij->k", /has an output that its operands do not make/],

@@ -120,6 +120,27 @@ describe("reductions", () => {
     expect(() => x.argMax(1)).toThrow(ShapeError)
   })
 
+  test("of nothing, or of too few: what PyTorch gives", async () => {
+    const none = gpu.zeros([2, 0])
+    const results = [none.logSumExp(1), none.var(1), none.std(1), none.mean(1), gpu.zeros([1]).var()]
+    expect((await gpu.readAll(results)).map((array) => [...array])).toEqual([
+      [-Infinity, -Infinity],
+      [Number.NaN, Number.NaN],
+      [Number.NaN, Number.NaN],
+      [Number.NaN, Number.NaN],
+      [Number.NaN],
+    ])
+    expect(none.logSumExp(1, { keepDims: true }).shape).toEqual([2, 1])
+  })
+
+  test("that divide or take logarithms make f32 of whole numbers", async () => {
+    const x = gpu.tensor(Int32Array.of(1, 2, 4))
+    const results = await gpu.readAll([x.mean(), x.var(), x.std(), x.logSumExp()])
+    const logSumExp = Math.log(Math.E + Math.exp(2) + Math.exp(4))
+    const expected = [7 / 3, 7 / 3, Math.sqrt(7 / 3), logSumExp]
+    results.forEach((array, i) => expect(array[0]).toBeCloseTo(expected[i]!, 6))
+  })
+
   test("of whole numbers stay whole", async () => {
     const x = gpu.tensor(new Int32Array([2 ** 24 + 1, 2, -5, 7]), [2, 2])
     const results = await gpu.readAll([x.sum(0), x.max(1), x.min(), x.prod(1), x.mean(1)])
