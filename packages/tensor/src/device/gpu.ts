@@ -28,6 +28,7 @@ import { Faults } from "./faults.ts"
 import { TensorFactory } from "./factory.ts"
 import { Pipelines } from "./pipelines.ts"
 import { BufferPool, type MemoryReport } from "./pool.ts"
+import { readBack } from "./read-back.ts"
 import { Storage } from "./storage.ts"
 import { LeakTracker, type Leak } from "./leaks.ts"
 import { Scope } from "./scope.ts"
@@ -210,27 +211,9 @@ export class Gpu extends TensorFactory {
   async readAll(tensors: readonly Tensor[]): Promise<readonly HostArray[]> {
     this.#faults.check("read")
     const storages = this.#storages(tensors)
-    const offsets: number[] = []
-    let total = 0
-    for (const { bytes } of storages) {
-      offsets.push(total)
-      total += Math.ceil(bytes / 16) * 16
-    }
-    const staging = this.device.createBuffer({ size: Math.max(16, total), usage: 0x0001 | 0x0008 }) // MAP_READ | COPY_DST
-    try {
-      const encoder = this.device.createCommandEncoder()
-      storages.forEach(({ buffer, offset, bytes }, i) =>
-        encoder.copyBufferToBuffer(buffer, offset, staging, offsets[i]!, bytes),
-      )
-      this.device.queue.submit([encoder.finish()])
-      await this.#settled("read", staging.mapAsync(1))
-      const mapped = staging.getMappedRange()
-      return tensors.map(({ dtype, size }, i) =>
-        hostArray(dtype, mapped.slice(offsets[i]!, offsets[i]! + bytesOf(dtype, size))),
-      )
-    } finally {
-      staging.destroy()
-    }
+    const lengths = tensors.map(({ dtype, size }) => bytesOf(dtype, size))
+    const bytes = await readBack(this.device, storages, lengths, (mapped) => this.#settled("read", mapped))
+    return tensors.map(({ dtype }, i) => hostArray(dtype, bytes[i]!))
   }
 
   /** Waits until everything submitted so far has run. Throws what went wrong meanwhile. */

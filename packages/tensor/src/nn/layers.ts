@@ -1,5 +1,4 @@
 import type { Gpu } from "../device/gpu.ts"
-import { ShapeError } from "../errors.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { embedding } from "../kernels/embedding.ts"
 import { layerNorm } from "../kernels/layer-norm.ts"
