@@ -1,7 +1,8 @@
 import { Effect, FileSystem, Option, Path, Result } from "effect"
-import { Command } from "effect/cli"
+import { Command, Flag } from "effect/cli"
 import { pluginApi } from "@rlpt/core"
 import { GpuDevice } from "@rlpt/engines"
+import { linearKernel, type Gpu } from "@rlpt/tensor"
 import { adapterName, softwareWarning } from "../adapter.ts"
 import { loadSftConfig, loadTrainConfig, type LoadOptions } from "../config/load.ts"
 import { findConfigFile } from "../config/read.ts"
@@ -25,12 +26,21 @@ interface Described {
 
 export const doctorCommand = Command.make(
   "doctor",
-  { config: flags.config, adapter: flags.adapter },
-  Effect.fn(function* ({ adapter, config }) {
+  {
+    config: flags.config,
+    adapter: flags.adapter,
+    tune: Flag.Boolean("tune").pipe(
+      Flag.withDescription("Measure how fast kernels are on this adapter, and remember it"),
+      Flag.withDefault(false),
+    ),
+  },
+  Effect.fn(function* ({ adapter, config, tune }) {
     const screen = yield* Screen
     const checks: Readonly<Record<string, Effect.Effect<Finding, Described, FileSystem.FileSystem | Path.Path>>> = {
       runtime: checkRuntime,
-      adapter: checkAdapter.pipe(Effect.provide(GpuDevice.layer({ adapter }))),
+      adapter: checkAdapter.pipe(
+        Effect.provide(GpuDevice.layer({ adapter, ...(tune && { tune: "always" }), notify: () => {} })),
+      ),
       plugins: checkPlugins,
       project: checkProject(Option.getOrUndefined(config)),
     }
@@ -55,12 +65,29 @@ export const doctorCommand = Command.make(
   Command.withExamples([
     { command: "rlpt doctor", description: "Check everything that rlpt train would use here" },
     { command: "rlpt doctor --adapter swiftshader", description: "Try one adapter" },
+    { command: "rlpt doctor --tune", description: "Measure the kernels anew, after a change of hardware" },
   ]),
 )
 
 const checkRuntime: Effect.Effect<Finding> = Effect.sync(() => ({
   facts: [`rlpt ${version}, Bun ${process.versions.bun}, ${process.platform} ${process.arch}`],
 }))
+
+/** How kernels are chosen here. They differ in speed, not in their results. */
+const kernelFacts = (gpu: Gpu): ReadonlyArray<string> => {
+  const { source, place } = gpu.tuning
+  const origin = {
+    measured: `measured just now, ${place === undefined ? "not remembered" : `remembered in ${place}`}`,
+    remembered: `measured before, remembered in ${place}`,
+    known: "speeds known of this driver (rlpt doctor --tune measures them)",
+    assumed: "speeds assumed (rlpt doctor --tune measures them)",
+  }[source]
+  return [
+    `matrix kernels: ${origin}`,
+    `  large products by ${linearKernel(gpu, 1024, 1024, 1024)}`,
+    `  eight rows by ${linearKernel(gpu, 8, 1024, 1024)}`,
+  ]
+}
 
 /** Opens the adapter and lets it compute something. */
 const checkAdapter = Effect.gen(function* () {
@@ -81,8 +108,14 @@ const checkAdapter = Effect.gen(function* () {
       adapterName(info),
       `buffers up to ${formatBytes(limits.maxBufferSize)}, bindings up to ${formatBytes(limits.maxStorageBufferBindingSize)}`,
       info.subgroupMaxSize > 0 ? `subgroups of ${info.subgroupMinSize} to ${info.subgroupMaxSize}` : "no subgroups",
+      ...kernelFacts(gpu),
     ],
-    warnings: warning === undefined ? [] : [warning],
+    warnings: [
+      ...(warning === undefined ? [] : [warning]),
+      ...gpu.tuning.wrong.map(
+        ({ kernel, reason }) => `the kernel "${kernel}" is wrong here and is not used: ${reason}`,
+      ),
+    ],
   } satisfies Finding
 })
 

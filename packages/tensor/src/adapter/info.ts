@@ -12,6 +12,8 @@ export interface AdapterInfo {
   /** Name of the device, as the driver gives it (`nvidia-h100-pcie`, `llvmpipe-…`). */
   readonly name: string
   readonly vendor: string
+  /** Family of GPUs, as WebGPU names it; empty where a browser hides it. */
+  readonly architecture: string
   /** Name and version of the driver; empty where a browser hides it. */
   readonly driver: string
   /** Whether a CPU does the work. */
@@ -38,6 +40,7 @@ export function describeAdapter(adapter: GPUAdapter, skipped: readonly SkippedAd
     kind,
     name: device.replace(/-+$/, "") || description || architecture || "unnamed",
     vendor,
+    architecture,
     driver: description,
     isSoftware: kind !== "gpu" || isFallbackAdapter,
     subgroupMinSize: subgroupMinSize ?? 0,

@@ -2,13 +2,18 @@ import { create, globals } from "webgpu"
 import { AdapterError } from "./error.ts"
 import { describeAdapter, mesaMajor, OLDEST_MESA } from "./info.ts"
 import type { AdapterInfo, AdapterKind, SkippedAdapter } from "./info.ts"
-import { cacheFolders, findSwiftShaderArchive, unpackSwiftShader } from "./swiftshader.ts"
+import { cacheFolders } from "./cache-folders.ts"
+import { findSwiftShaderArchive, unpackSwiftShader } from "./swiftshader.ts"
+import { fileShelf } from "../tuning/file-shelf.ts"
+import type { Shelf } from "../tuning/shelf.ts"
 import { DRIVER_VARIABLES, findDriverFiles, nativeProcess, whereDriversAre } from "./vulkan.ts"
 
 /** An entry to WebGPU, and the driver that it found. */
 export interface OpenGpu {
   readonly gpu: GPU
   readonly info: AdapterInfo
+  /** Where small texts can be kept between processes. */
+  readonly shelf: Shelf
 }
 
 /** Dawn crashes when the object that `create` returns is collected while anything made from it lives. */
@@ -151,5 +156,5 @@ async function open(skipped: readonly SkippedAdapter[], drivers?: readonly strin
     return undefined
   }
   for (const [name, value] of Object.entries(globals)) (globalThis as Record<string, unknown>)[name] ??= value
-  return { gpu, info: describeAdapter(adapter, skipped) }
+  return { gpu, info: describeAdapter(adapter, skipped), shelf: fileShelf() }
 }

@@ -1,6 +1,7 @@
 import { AdapterError } from "./error.ts"
 import { describeAdapter } from "./info.ts"
 import type { AdapterInfo, AdapterKind } from "./info.ts"
+import { browserShelf, type Shelf } from "../tuning/shelf.ts"
 import type { OpenGpu } from "./native.ts"
 
 export interface RequestGpuOptions {
@@ -13,6 +14,8 @@ export interface RequestedGpu {
   readonly adapter: GPUAdapter
   readonly info: AdapterInfo
   readonly gpu: GPU
+  /** Where small texts can be kept between processes, or visits of a page. */
+  readonly shelf: Shelf
 }
 
 const CHOICES = ["auto", "gpu", "lavapipe", "swiftshader"] as const
@@ -34,7 +37,7 @@ export async function requestGpu(options: RequestGpuOptions = {}): Promise<Reque
     if (shared.__rlptOpenGpu === opening) shared.__rlptOpenGpu = undefined
     throw error
   })
-  const { gpu, info } = opened
+  const { gpu, info, shelf } = opened
   if (wanted !== "auto" && wanted !== info.kind) {
     throw new AdapterError(
       `This process works on ${info.name} ("${info.kind}") already and cannot also open "${wanted}": use another process.`,
@@ -43,7 +46,7 @@ export async function requestGpu(options: RequestGpuOptions = {}): Promise<Reque
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" })
   if (!adapter)
     throw new AdapterError(`${info.name} is gone: the driver offers no adapter any more. Start a new process.`)
-  return { adapter, info, gpu }
+  return { adapter, info, gpu, shelf }
 }
 
 function choose(asked: AdapterKind | "auto"): AdapterKind | "auto" {
@@ -70,6 +73,6 @@ async function openBrowserGpu(gpu: GPU, wanted: AdapterKind | "auto"): Promise<O
   if (!adapter)
     throw new AdapterError("The browser offers no WebGPU adapter: enable hardware acceleration in its settings.")
   const info = describeAdapter(adapter, [])
-  if (wanted === "auto" || wanted === info.kind) return { gpu, info }
+  if (wanted === "auto" || wanted === info.kind) return { gpu, info, shelf: browserShelf }
   throw new AdapterError(`The browser offers ${info.name} ("${info.kind}"), not "${wanted}": use "auto".`)
 }

@@ -1,9 +1,9 @@
 import { createHash } from "node:crypto"
 import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { createRequire } from "node:module"
-import { homedir, tmpdir } from "node:os"
 import { basename, dirname, join } from "node:path"
 import { brotliDecompressSync } from "node:zlib"
+import { isOurs } from "./cache-folders.ts"
 import { readTar } from "./tar.ts"
 
 /** SwiftShader unpacked: a Vulkan loader, a software driver, and the file that names the driver to the loader. */
@@ -24,14 +24,6 @@ export function findSwiftShaderArchive(): string | undefined {
   } catch {
     return undefined
   }
-}
-
-/** Folders that may hold the unpacked driver, best first: the user's cache, then one of the user's own in the temp folder. */
-export function cacheFolders(env: Readonly<Record<string, string | undefined>> = process.env): string[] {
-  const home = env["HOME"] || homedir()
-  const cache = env["XDG_CACHE_HOME"] || (home && join(home, ".cache"))
-  const own = join(tmpdir(), `rlpt-${process.getuid?.() ?? "user"}`)
-  return cache ? [join(cache, "rlpt"), own] : [own]
 }
 
 /**
@@ -80,10 +72,4 @@ function isComplete(folder: string): boolean {
   } catch {
     return false
   }
-}
-
-/** Whether only this user can have put something into `folder`: what lies there is loaded as native code. */
-function isOurs(folder: string): boolean {
-  const stat = statSync(folder, { throwIfNoEntry: false })
-  return stat !== undefined && (stat.mode & 0o022) === 0 && (!process.getuid || stat.uid === process.getuid())
 }

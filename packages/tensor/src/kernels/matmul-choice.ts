@@ -200,3 +200,14 @@ export const panelsFirst = (problem: Problem, choice: MatmulChoice): Panels | un
   const time = timeOf(problem, panels.candidate, panels.rating) + (a + b) / panels.making + 2 * panels.launch
   return time < (1 - worthMemory) * chooseMatmul(problem, choice).time ? panels : undefined
 }
+
+/** Name of the kernel that computes `linear(x, weight)` with x: [rows, inner] and weight: [columns, inner]. */
+export const linearKernel = (
+  { traits }: { readonly traits: { readonly matmul: MatmulChoice } },
+  rows: number,
+  columns: number,
+  inner: number,
+): string => {
+  const problem: Problem = { layout: "nt", epilogue: "store", M: rows, N: columns, K: inner }
+  return (panelsFirst(problem, traits.matmul) ?? chooseMatmul(problem, traits.matmul)).candidate.id
+}

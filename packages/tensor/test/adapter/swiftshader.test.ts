@@ -11,7 +11,8 @@ import {
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { afterEach, beforeEach, describe, expect, test } from "vitest"
-import { cacheFolders, findSwiftShaderArchive, unpackSwiftShader } from "../../src/adapter/swiftshader.ts"
+import { cacheFolders } from "../../src/adapter/cache-folders.ts"
+import { findSwiftShaderArchive, unpackSwiftShader } from "../../src/adapter/swiftshader.ts"
 
 const archive = findSwiftShaderArchive()
 
@@ -66,6 +67,9 @@ describe.skipIf(archive === undefined)("unpacking the driver that npm carries", 
 
 test("the cache follows XDG_CACHE_HOME, then HOME, and ends in the temp folder", () => {
   const own = expect.stringContaining(tmpdir())
-  expect(cacheFolders({ XDG_CACHE_HOME: "/x", HOME: "/h" })).toEqual([join("/x", "rlpt"), own])
-  expect(cacheFolders({ HOME: "/h" })).toEqual([join("/h", ".cache", "rlpt"), own])
+  expect(cacheFolders({ XDG_CACHE_HOME: "/x", HOME: "/h" }, "linux")).toEqual([join("/x", "rlpt"), own])
+  expect(cacheFolders({ HOME: "/h" }, "linux")).toEqual([join("/h", ".cache", "rlpt"), own])
+  expect(cacheFolders({ HOME: "/h" }, "darwin")).toEqual([join("/h", "Library", "Caches", "rlpt"), own])
+  expect(cacheFolders({ LOCALAPPDATA: "/l", HOME: "/h" }, "win32")).toEqual([join("/l", "rlpt"), own])
+  expect(cacheFolders({}, "win32")).toEqual([own])
 })

@@ -9,6 +9,7 @@ import type { Layout, Problem } from "../../src/kernels/matmul-problem.ts"
 import { perItem, reads, writes, type Kernel } from "../../src/program/kernel.ts"
 import { testDevice } from "../device.ts"
 import { expectSameBits, randomArray } from "../reference.ts"
+import { broken, oneStepShort } from "../tuning/broken.ts"
 
 const gpu = await testDevice()
 const candidates = gpu.traits.matmul.rated.nn.map(([candidate]) => candidate)
@@ -28,14 +29,6 @@ const checked = async (pairs: readonly (readonly [Candidate, Problem])[]): Promi
   return wrong
 }
 
-/** `candidate` with a mistake: each of its kernels replaced by that of the body. */
-const broken = (candidate: Candidate, mend: (body: string) => string): Candidate => ({
-  ...candidate,
-  launch: (problem) => {
-    const { kernel, ...rest } = candidate.launch(problem)
-    return { ...rest, kernel: { ...kernel, name: `broken ${kernel.name}`, body: () => mend(kernel.body()) } }
-  },
-})
 describe("the check of a matrix kernel", () => {
   const problems: readonly Problem[] = layouts.flatMap((layout) => [
     { layout, epilogue: "store", M: 64, N: 128, K: 256 },
@@ -91,7 +84,7 @@ describe("the check of a matrix kernel", () => {
   })
 
   test.each([
-    ["a step too few", (body: string) => body.replace("k < p.K", "k < p.K - 1u")],
+    ["a step too few", oneStepShort],
     ["another row", (body: string) => body.replace("let m = (i / p.N) % p.M", "let m = (i / p.N + 1u) % p.M")],
     [
       "the wrong order",
@@ -129,8 +122,7 @@ const openWith = async (chosen: readonly Candidate[]) => {
 describe("a kernel that is wrong on an adapter", () => {
   const [x, w] = [randomArray(6 * 10, 1), randomArray(8 * 10, 2)]
   const product = (device: Gpu): Tensor => linear(device.tensor(x, [6, 10]), device.tensor(w, [8, 10]))
-  const mistake = (body: string): string => body.replace("k < p.K", "k < p.K - 1u")
-  const other: Candidate = { ...broken(plain, mistake), id: "broken" }
+  const other = broken(plain, oneStepShort, "broken")
 
   test("is found out before its result is told, and not used again; the next one gives the right bits", async () => {
     const { own, found } = await openWith([other, plain])
