@@ -14,39 +14,32 @@ import {
   type HostArray,
   type Shape,
 } from "../dtype.ts"
-import { KernelError, ShapeError, TensorError } from "../errors.ts"
+import { ShapeError, TensorError } from "../errors.ts"
 import type { DeviceTraits } from "../graph/fused-op.ts"
 import { endsGradient } from "../graph/backward.ts"
 import { Node, type Value } from "../graph/node.ts"
 import { Tensor } from "../graph/tensor.ts"
-import { plain, withoutCandidate, type Candidate } from "../kernels/matmul-choice.ts"
 import { lower } from "../program/lower.ts"
 import { Program } from "../program/program.ts"
 import { Workspace } from "../program/workspace.ts"
 import { compileFunction, type Compiled, type Outputs } from "./compiled.ts"
 import { Faults } from "./faults.ts"
 import { TensorFactory } from "./factory.ts"
+import { KernelChoice, type KernelChoiceOptions } from "./kernel-choice.ts"
 import { Pipelines } from "./pipelines.ts"
 import { BufferPool, type MemoryReport } from "./pool.ts"
 import { readBack } from "./read-back.ts"
 import { Storage } from "./storage.ts"
 import { LeakTracker, type Leak } from "./leaks.ts"
 import { Scope } from "./scope.ts"
-import { SelfTest, type WrongKernel } from "./self-test.ts"
-import { candidatesOf, traitsOf, untuned, type Tuning } from "./traits.ts"
+import type { Tuning } from "./traits.ts"
 import { settle } from "./wait.ts"
 
 /** How a `Gpu` keeps a device. */
-export interface GpuOptions {
+export interface GpuOptions extends KernelChoiceOptions {
   /** Bytes that tensors and workspace may take together. */
   readonly memoryLimit?: number
   readonly trackLeaks?: boolean
-  /** Matrix kernels to choose from. Default: those for the adapter's kind. */
-  readonly candidates?: readonly Candidate[]
-  /** How fast kernels are here. Default: what is known of the adapter's kind. */
-  readonly tuning?: Tuning
-  /** Hears of kernels that compute something else than they must, once they are dropped. */
-  readonly onWrongKernel?: (wrong: WrongKernel) => void
   /** Kernels do not run: the device only plans and counts. */
   readonly rehearses?: boolean
 }
@@ -72,12 +65,7 @@ export class Gpu extends TensorFactory {
     storage.release()
   })
   readonly #faults: Faults
-  readonly #selfTest: SelfTest
-  readonly #onWrongKernel: (wrong: WrongKernel) => void
-  #tuning: Tuning
-  #traits: DeviceTraits
-  /** How often kernels were chosen anew. */
-  #kernelsVersion = 0
+  readonly #kernels: KernelChoice
   #trace: Trace | undefined
 
   constructor(device: GPUDevice, adapter: AdapterInfo, options: GpuOptions = {}) {
@@ -86,12 +74,8 @@ export class Gpu extends TensorFactory {
     this.device = device
     this.adapter = adapter
     this.rehearses = options.rehearses ?? false
-    const candidates = options.candidates ?? candidatesOf(device, adapter)
-    this.#tuning = options.tuning ?? untuned(adapter, candidates)
-    this.#traits = traitsOf(device, adapter, candidates, this.#tuning)
-    this.#onWrongKernel = options.onWrongKernel ?? (() => {})
-    this.#selfTest = new SelfTest(device)
     this.#faults = new Faults(device)
+    this.#kernels = new KernelChoice(device, adapter, this.#faults, options)
     this.#pool = new BufferPool(device, options.memoryLimit ?? Number.POSITIVE_INFINITY, (error) => {
       this.#faults.report(error)
       // Whatever waits to be used again may make room, and the workspace may be what there was no room for.
@@ -102,19 +86,19 @@ export class Gpu extends TensorFactory {
     this.#pipelines = new Pipelines(device, {
       onError: (error) => this.#faults.explain(error),
       onBuilt: (kernel, pipeline) => {
-        if (kernel.check && !this.rehearses) this.#selfTest.begin(kernel, kernel.check(), pipeline)
+        if (!this.rehearses) this.#kernels.test(kernel, pipeline)
       },
     })
   }
 
   /** What kernels may know of the device. */
   get traits(): DeviceTraits {
-    return this.#traits
+    return this.#kernels.traits
   }
 
   /** How kernels are chosen here, and from what. */
   get tuning(): Tuning {
-    return this.#tuning
+    return this.#kernels.tuning
   }
 
   /** A tensor over fresh memory that starts with `bytes`. For the library's own operations. */
@@ -155,7 +139,7 @@ export class Gpu extends TensorFactory {
         trace: (run) => this.#traced(run),
         program: (outputs, effects, inputs) => this.#program(outputs, effects, inputs),
         storages: (tensors) => this.#storages(tensors),
-        kernelsVersion: () => this.#kernelsVersion,
+        kernelsVersion: () => this.#kernels.version,
         settled: (operation, promise) => this.#settled(operation, promise),
       },
       fn,
@@ -297,25 +281,10 @@ export class Gpu extends TensorFactory {
 
   /** Awaits an answer of the GPU, and with it what the self-tests of new kernels have to say. */
   #settled<A>(operation: string, answer: Promise<A>): Promise<A> {
-    const tested = this.#selfTest.finish().then((wrong) => wrong.forEach((each) => this.#drop(each)))
     return this.#faults.settled(
       operation,
-      settle(Promise.all([answer, tested])).then(([value]) => value),
+      settle(Promise.all([answer, this.#kernels.tested()])).then(([value]) => value),
     )
-  }
-
-  /** Never chooses a candidate again that computes something else than it must. */
-  #drop(wrong: WrongKernel): void {
-    const told = `${wrong.kernel} is wrong on ${this.adapter.name}: ${wrong.reason}`
-    if (wrong.candidate === plain.id)
-      return this.#faults.condemn(`${told}. No simpler kernel is left: update the driver, or use another adapter`)
-    this.#tuning = { ...this.#tuning, wrong: [...this.#tuning.wrong, wrong] }
-    this.#traits = { ...this.#traits, matmul: withoutCandidate(this.#traits.matmul, wrong.candidate) }
-    this.#kernelsVersion++
-    this.#faults.report(
-      new KernelError(wrong.candidate, `${told}. It is not used any more; what it has computed is void: start again`),
-    )
-    this.#onWrongKernel(wrong)
   }
 
   #allocate(bytes: number, owner: string): Storage {
@@ -331,7 +300,7 @@ export class Gpu extends TensorFactory {
       pipelines: this.#pipelines,
       workspace: this.#workspace,
     }
-    return new Program(context, lower(outputs, effects, inputs, this.#traits))
+    return new Program(context, lower(outputs, effects, inputs, this.traits))
   }
 
   #traced<A>(run: () => A): { readonly result: A; readonly effects: readonly Node[] } {
