@@ -77,15 +77,27 @@ export const directorySource = async (directory: string): Promise<FileSource> =>
     path,
     names: () => [...names],
     has: (file) => names.has(file),
-    read: async (file) => new Uint8Array(await readFile(existing(file))),
+    read: async (file) => {
+      const bytes = await readFile(existing(file)).catch((cause: Error) => {
+        throw new ModelError("invalid-file", path(file), `cannot be read (${cause.message})`, { cause })
+      })
+      return new Uint8Array(bytes)
+    },
     open: async (file) => openFile(existing(file)),
   }
 }
 
 /** Opens a file for reading pieces of it. */
 export const openFile = async (path: string): Promise<FileReader> => {
-  const handle = await open(path, "r")
-  const { size } = await handle.stat()
+  const handle = await open(path, "r").catch((cause: Error) => {
+    throw new ModelError("invalid-file", path, `cannot be opened (${cause.message})`, { cause })
+  })
+  const found = await handle.stat()
+  if (!found.isFile()) {
+    await handle.close()
+    throw new ModelError("invalid-file", path, "is no file")
+  }
+  const { size } = found
   return {
     size,
     close: () => handle.close(),

@@ -77,7 +77,7 @@ export interface Model {
  * @throws RangeError naming what of `lora`, `trainable` or `dtype` does not fit the model
  */
 export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: LoadOptions = {}): Promise<Model> => {
-  const { head = "lm", fromScratch, contextLength, numLabels, hub } = options
+  const { head = "lm", contextLength, numLabels, hub } = options
   const path = typeof source === "string" ? await resolveModel(source, hub) : source
   const { files, openWeights } = await openCheckpoint(path)
   const configJson = await readJson(files, "config.json")

@@ -164,6 +164,22 @@ describe("a path", () => {
     await expect(loadModel(gpu, file)).rejects.toThrow(/file: is a file; give the directory/)
   })
 
+  test("of which a file is none is refused by name", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "rlpt-"))
+    for (const [file, wrong] of [
+      ["config.json", /config\.json: cannot be read \(EISDIR/],
+      ["model.safetensors", /model\.safetensors: is no file/],
+    ] as const) {
+      await mkdir(join(directory, file))
+      const load = loadModel(gpu, directory)
+      await expect(load).rejects.toThrow(wrong)
+      await expect(load).rejects.toThrow(directory)
+      await rm(join(directory, file), { recursive: true })
+      await writeFile(join(directory, file), gqa[file]!)
+    }
+    await rm(directory, { recursive: true })
+  })
+
   test("is part of what errors name", async () => {
     const directory = join(scratch, "half")
     await mkdir(directory)
