@@ -1,6 +1,6 @@
 import { ShapeError } from "../errors.ts"
 import { applyFused } from "../graph/apply.ts"
-import type { FusedOp } from "../graph/fused-op.ts"
+import type { FusedOp, Operand } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
 
@@ -37,18 +37,16 @@ const stateNames = [
   "logProbs",
 ] as const satisfies readonly (keyof DecodeState)[]
 
-const advance: Kernel = {
-  name: "decode: advance",
+// Two kernels, since a browser may let one have eight buffers only.
+
+/** Stores the tokens, and finishes completions that drew a stop token. */
+const append: Kernel = {
+  name: "decode: append",
   params: { items: "u32", capacity: "u32", stops: "u32" },
   buffers: [
     reads("next", "i32"),
     reads("nextLogProb"),
     reads("stopTokens", "i32"),
-    writes("tokens", "i32"),
-    writes("positions", "i32"),
-    writes("rows", "i32"),
-    writes("spans", "vec4i"),
-    writes("keys", "vec4u"),
     writes("lengths", "i32"),
     writes("limits", "i32"),
     writes("completions", "i32"),
@@ -62,8 +60,26 @@ const advance: Kernel = {
   logProbs[i * p.capacity + u32(length)] = nextLogProb[i];
   lengths[i] = length + 1;
   for (var s = 0u; s < p.stops; s++) { if (stopTokens[s] == token) { limits[i] = -(length + 1); return; } }
-  if (length + 1 >= limits[i]) { return; }
-  tokens[i] = token;
+}`,
+}
+
+/** Prepares the next step of completions that are not finished. */
+const moveOn: Kernel = {
+  name: "decode: move on",
+  params: { items: "u32" },
+  buffers: [
+    reads("next", "i32"),
+    reads("lengths", "i32"),
+    reads("limits", "i32"),
+    writes("tokens", "i32"),
+    writes("positions", "i32"),
+    writes("rows", "i32"),
+    writes("spans", "vec4i"),
+    writes("keys", "vec4u"),
+  ],
+  body: () => `${perItem(64, "p.items")}
+  if (lengths[i] >= limits[i]) { return; }
+  tokens[i] = next[i];
   positions[i] += 1;
   rows[i] += 1;
   spans[i].w += 1;
@@ -76,9 +92,18 @@ const advanceOp: FusedOp<undefined> = {
   infer: ([, , , ...state]) => state,
   inPlace: () => Object.fromEntries(stateNames.map((_, i) => [i, i + 3])),
   lower: (emit, inputs) => {
-    const [batch, capacity] = inputs[3 + stateNames.indexOf("completions")]!.spec.shape as [number, number]
-    const stops = inputs[2]!.spec.shape[0]!
-    emit.launch(advance, inputs, [batch, capacity, stops], gridFor(batch, 64))
+    const [next, nextLogProb, stopTokens, ...rest] = inputs as [Operand, Operand, Operand, ...Operand[]]
+    const state = Object.fromEntries(stateNames.map((name, i) => [name, rest[i]!])) as Record<
+      keyof DecodeState,
+      Operand
+    >
+    const { tokens, positions, rows, spans, keys, lengths, limits, completions, logProbs } = state
+    const [batch, capacity] = completions.spec.shape as [number, number]
+    const stops = stopTokens.spec.shape[0]!
+    const grid = gridFor(batch, 64)
+    const appended = [next, nextLogProb, stopTokens, lengths, limits, completions, logProbs]
+    emit.launch(append, appended, [batch, capacity, stops], grid)
+    emit.launch(moveOn, [next, lengths, limits, tokens, positions, rows, spans, keys], [batch], grid)
   },
 }
 
