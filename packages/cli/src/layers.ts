@@ -82,12 +82,13 @@ const critic = (config: TrainConfig, { critic: own, ...place }: TrainedPlaces) =
 }
 
 const source = (
-  { contextLength }: Pick<TrainConfig, "contextLength">,
+  { contextLength, dtype }: Pick<TrainConfig, "contextLength" | "dtype">,
   { adapter, model }: ModelPlace,
 ): ModelSource => ({
   model,
   adapter,
   contextLength,
+  dtype,
 })
 
 /** The model of `rlpt sft`. */

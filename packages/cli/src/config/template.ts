@@ -8,6 +8,7 @@ const examples: Readonly<Record<string, unknown>> = {
   contextLength: 4096,
   criticModel: "./my-reward-model",
   lora: { r: 16, alpha: 32 },
+  dtype: "bfloat16",
   runName: "first-try",
   root: ".",
   epsilonHigh: 0.28,

@@ -34,6 +34,10 @@ export const trainedFields = {
     description:
       "Weights to train: all, regular expressions for their names, or { layers: [first, last] }, -1 being the last.",
   }),
+  dtype: Schema.optionalKey(Schema.Literals(["auto", "float32", "bfloat16", "float16"])).annotate({
+    description:
+      "How weights are kept; auto is as the model's file stores them. Absent: what is trained is float32, what is frozen (the base of an adapter) as it is stored.",
+  }),
   gradientCheckpointing: withDefault(Schema.Boolean, false).annotate({
     description:
       "Keep little of each layer for the gradient and compute it again: less memory, more time, the same model.",

@@ -12,6 +12,7 @@ import {
   type ModelFiles,
   type ModelTokenizer,
   type Trainable,
+  type WeightDType,
 } from "@rlpt/models"
 import { Context, Effect, Layer } from "effect"
 import { attempt, GpuDevice } from "./device.ts"
@@ -26,6 +27,8 @@ export interface ModelSource {
   readonly adapter?: string | ModelFiles | undefined
   /** Most tokens of a prompt with its completion. Default: what the model was trained for. */
   readonly contextLength?: number | undefined
+  /** How its weights are kept. Default: frozen ones as they are stored, trained ones as float32. */
+  readonly dtype?: WeightDType | undefined
 }
 
 export interface PolicyOptions extends ModelSource {
@@ -61,7 +64,7 @@ export const policyLayer = (
     Effect.gen(function* () {
       const gpu = yield* GpuDevice
       const { fromScratch, lora, trainable, optimizer, rolloutBatchSize = 256 } = options
-      const model = yield* load(options, {
+      const model = yield* load(optimizer ? options : frozen(options), {
         ...(fromScratch && { fromScratch }),
         ...(lora && { lora }),
         ...(trainable !== undefined && { trainable }),
@@ -89,7 +92,7 @@ export const referenceLayer = (source: ModelSource): Layer.Layer<Reference, Engi
     Reference,
     Effect.gen(function* () {
       const gpu = yield* GpuDevice
-      return makeModelEngine(gpu, yield* load(source))
+      return makeModelEngine(gpu, yield* load(frozen(source)))
     }),
   )
 
@@ -156,10 +159,13 @@ export const sharedCriticLayer = (
     }),
   )
 
-const load = ({ model, adapter, contextLength }: ModelSource, options: LoadOptions = {}) =>
+/** Nothing of it is trained. */
+const frozen = (source: ModelSource): ModelSource => ({ ...source, dtype: source.dtype ?? "auto" })
+
+const load = ({ model, adapter, contextLength, dtype }: ModelSource, options: LoadOptions = {}) =>
   Effect.gen(function* () {
     const gpu = yield* GpuDevice
-    const stored = { ...(adapter !== undefined && { adapter }), contextLength }
+    const stored = { ...(adapter !== undefined && { adapter }), contextLength, ...(dtype && { dtype }) }
     return yield* attempt("cannot load the model", () => loadModel(gpu, model, { ...stored, ...options }))
   })
 

@@ -15,6 +15,7 @@ import { ShapeError } from "../errors.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { normalArray, uniformArray } from "../random/host.ts"
 import { hostData, type Nested } from "./host-data.ts"
+import type { Storage } from "./storage.ts"
 
 const arrays = { f32: Float32Array, i32: Int32Array, u32: Uint32Array } as const
 
@@ -31,6 +32,17 @@ export abstract class TensorFactory {
 
   /** A tensor over fresh memory that starts with `bytes`. For the library's own operations. */
   abstract upload(bytes: ArrayBufferView<ArrayBuffer>, shape: Shape, dtype: DType, owner: string): Tensor
+
+  /** Fresh memory of `bytes`, contents undefined. For the library's own operations. */
+  abstract allocate(bytes: number, owner: string): Storage
+
+  /** A tensor over memory that exists. For the library's own operations. */
+  abstract wrap(storage: Storage, shape: Shape, dtype: DType): Tensor
+
+  /** A tensor over fresh memory, whose contents are undefined. */
+  empty(shape: Shape, dtype: DType = "f32", owner = "tensor"): Tensor {
+    return this.wrap(this.allocate(bytesOf(dtype, sizeOf(shape)), owner), shape, dtype)
+  }
 
   /** Zeros with memory of their own, unlike {@link constant}. */
   zeros(shape: Shape, dtype: DType = "f32", owner = "tensor"): Tensor {

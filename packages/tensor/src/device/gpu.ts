@@ -7,7 +7,6 @@ import {
   isQuantized,
   sameShape,
   showShape,
-  sizeOf,
   storedArray,
   type ComputeType,
   type DType,
@@ -106,11 +105,6 @@ export class Gpu extends TensorFactory {
     const storage = this.#allocate(bytes.byteLength, owner)
     this.device.queue.writeBuffer(storage.buffer, storage.offset, bytes)
     return this.wrap(storage, shape, dtype)
-  }
-
-  /** A tensor over fresh memory, whose contents are undefined. */
-  empty(shape: Shape, dtype: DType = "f32", owner = "tensor"): Tensor {
-    return this.wrap(this.allocate(bytesOf(dtype, sizeOf(shape)), owner), shape, dtype)
   }
 
   /** A scalar that needs no memory: kernels take it as a parameter. */
