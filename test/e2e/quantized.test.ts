@@ -26,8 +26,8 @@ describe("a run with an adapter on a quantised base", () => {
     const steps = kept.metrics.filter(({ step }) => step > 0)
     expect(steps.map((metrics) => metrics["sampling/sampling_logp_difference/max"])).toEqual([0, 0, 0])
     expect(steps.every(({ grad_norm: norm }) => norm! > 0)).toBe(true)
-    // The reference is the base itself.
-    expect(steps[0]!["kl"]).toBeLessThan(steps.at(-1)!["kl"]!)
+    // The reference is the base itself, from which the adapter departs within the first step.
+    expect(steps.every(({ kl }) => kl! > 1e-4)).toBe(true)
   })
 
   test("is that of the base in float32, byte for byte, in less memory", async () => {
