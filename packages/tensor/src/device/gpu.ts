@@ -131,7 +131,7 @@ export class Gpu extends TensorFactory {
           if (this.#trace) throw new TensorError("compile", "a compiled function may not be called inside another")
         },
         trace: (run) => this.#traced(run),
-        program: (outputs, effects, inputs) => this.#program(outputs, effects, inputs),
+        program: (outputs, effects, inputs) => this.#program(outputs, effects, inputs, { once: false }),
         storages: (tensors) => this.#storages(tensors),
         kernelsVersion: () => this.#kernels.version,
         settled: (operation, promise) => this.#settled(operation, promise),
@@ -287,14 +287,19 @@ export class Gpu extends TensorFactory {
     return new Storage(this.#pool.acquire(padded, owner), 0, padded, { pool: this.#pool, owner })
   }
 
-  #program(outputs: readonly Value[], effects: readonly Node[], inputs: readonly Node[]): Program {
+  #program(
+    outputs: readonly Value[],
+    effects: readonly Node[],
+    inputs: readonly Node[],
+    options: { readonly once: boolean },
+  ): Program {
     const context = {
       device: this.device,
       pool: this.#pool,
       pipelines: this.#pipelines,
       workspace: this.#workspace,
     }
-    return new Program(context, lower(outputs, effects, inputs, this.traits))
+    return new Program(context, lower(outputs, effects, inputs, this.traits), options)
   }
 
   #traced<A>(run: () => A): { readonly result: A; readonly effects: readonly Node[] } {
@@ -329,7 +334,7 @@ export class Gpu extends TensorFactory {
   /** Runs a program that is not kept. */
   #once(outputs: readonly Value[], effects: readonly Node[], owner: string): readonly Storage[] {
     this.#faults.alive(owner)
-    const program = this.#program(outputs, effects, [])
+    const program = this.#program(outputs, effects, [], { once: true })
     try {
       return program.run([], owner)
     } finally {

@@ -13,6 +13,9 @@ const alignment = 256
 /** Sets of bind groups that a step keeps: callers that hold on to some results come back with the same few buffers. */
 const keptGroups = 16
 
+/** Places at which an input or output lay lately, so many of them. */
+const keptPlaces = 8
+
 const ids = new WeakMap<GPUBuffer, number>()
 let named = 0
 const idOf = (buffer: GPUBuffer): number => {
@@ -20,6 +23,20 @@ const idOf = (buffer: GPUBuffer): number => {
   if (known !== undefined) return known
   ids.set(buffer, ++named)
   return named
+}
+
+/** Knows where an input or output comes back to. */
+export class Familiar {
+  readonly #keys: string[] = []
+
+  /** Whether it has been at `place` lately; it has from now on. */
+  has({ buffer, offset }: Place): boolean {
+    const key = `${idOf(buffer)}+${offset}`
+    if (this.#keys.includes(key)) return true
+    this.#keys.push(key)
+    if (this.#keys.length > keptPlaces) this.#keys.shift()
+    return false
+  }
 }
 
 /** Bind groups of a step that reads an input or writes an output of its program: one for each set of their buffers. */

@@ -4,7 +4,7 @@ import type { LaunchWork } from "../device/profile.ts"
 import { Storage } from "../device/storage.ts"
 import type { HostArray } from "../dtype.ts"
 import { TensorError } from "../errors.ts"
-import { floatingCells, FloatingGroups, Overwritten, type Place } from "./bindings.ts"
+import { Familiar, floatingCells, FloatingGroups, Overwritten, type Place } from "./bindings.ts"
 import { packParams } from "./kernel.ts"
 import type { Cell, Lowered, Step } from "./lower.ts"
 import { timeLaunches, type Launch, type LaunchTimes } from "./timing.ts"
@@ -42,17 +42,20 @@ export class Program {
   readonly #held: readonly Storage[]
   /** Inputs and outputs: memory of the caller, or about to be. */
   readonly #floating: ReadonlySet<Cell>
+  readonly #familiar: ReadonlyMap<Cell, Familiar>
   readonly #overwritten: Overwritten
   #recorded: readonly Recorded[] = []
   #workspaceVersion = -1
 
-  constructor(context: ProgramContext, lowered: Lowered) {
+  /** `once`: it runs a single time. */
+  constructor(context: ProgramContext, lowered: Lowered, options: { readonly once: boolean }) {
     this.#context = context
     this.#lowered = lowered
-    this.#plan = planMemory(lowered)
+    this.#plan = planMemory(lowered, options)
     const cells = [...lowered.steps.flatMap(({ bindings }) => bindings.map(({ cell }) => cell)), ...lowered.outputs]
     this.#held = [...new Set(cells.flatMap(({ storage }) => storage ?? []))]
     this.#floating = new Set([...lowered.inputs, ...lowered.outputs].filter(({ storage }) => !storage))
+    this.#familiar = new Map([...this.#floating].map((cell) => [cell, new Familiar()]))
     this.#overwritten = new Overwritten(lowered)
     const blocks = lowered.steps.map(({ kernel, params }) => packParams(kernel, params))
     let end = 0
@@ -146,7 +149,10 @@ export class Program {
     if (this.#workspaceVersion !== workspace.version) this.#record()
   }
 
-  /** Where inputs and outputs lie in this run. */
+  /**
+   * Where inputs and outputs lie in this run: where the caller has them, or, if they are small and come from a place that
+   * is new, in the workspace, from and to which they are copied.
+   */
   #bind(inputs: readonly (HostArray | Storage)[], memory: RunMemory, encoder: GPUCommandEncoder) {
     const places = new Map<Cell, Place>()
     inputs.forEach((input, i) => {
@@ -156,18 +162,23 @@ export class Program {
     const outputs = this.#lowered.outputs.map((cell) => {
       if (cell.storage) return cell.storage
       const storage = memory.fresh(cell.bytes)
-      if (!places.has(cell)) places.set(cell, storage)
+      if (!places.has(cell)) places.set(cell, this.#staysAt(cell, storage) ? storage : this.#place(cell))
       return storage
     })
     return { places, outputs }
   }
 
+  /** Whether launches should use the memory of the caller for an input or output. */
+  #staysAt(cell: Cell, place: Place): boolean {
+    return !this.#plan.slotOf.has(cell) || this.#familiar.get(cell)!.has(place)
+  }
+
   #bindInput(cell: Cell, input: HostArray | Storage, memory: RunMemory, encoder: GPUCommandEncoder): Place {
     const isStorage = input instanceof Storage
-    if (isStorage && this.#overwritten.canStay(cell, input)) return input
-    const copy = memory.fresh(cell.bytes)
-    if (isStorage) encoder.copyBufferToBuffer(input.buffer, input.offset, copy.buffer, 0, cell.bytes)
-    else this.#context.device.queue.writeBuffer(copy.buffer, 0, input)
+    if (isStorage && this.#overwritten.canStay(cell, input) && this.#staysAt(cell, input)) return input
+    const copy = this.#plan.slotOf.has(cell) ? this.#place(cell) : memory.fresh(cell.bytes)
+    if (isStorage) encoder.copyBufferToBuffer(input.buffer, input.offset, copy.buffer, copy.offset, cell.bytes)
+    else this.#context.device.queue.writeBuffer(copy.buffer, copy.offset, input)
     return copy
   }
 

@@ -343,15 +343,42 @@ test("a tensor that was read is computed once, also one output of several", asyn
 })
 
 describe("inputs and outputs", () => {
-  test("an input is read where it lies, and a result where it is made: no copy takes memory", async () => {
+  test("a large input is read where it lies, and a large result where it is made: no copy takes memory", async () => {
     const before = gpu.memory().inUse
-    const x = gpu.tensor(new Float32Array(4096).fill(2))
+    const size = 2 ** 16
+    const x = gpu.tensor(new Float32Array(size).fill(2))
     const double = gpu.compile((input: Tensor) => input.mul(2).add(1))
     const [first, second] = [double(x), double(x)]
-    expect((gpu.memory().byOwner["workspace"] ?? 0) + gpu.memory().inUse - before).toBeGreaterThanOrEqual(3 * 4096 * 4)
+    expect((gpu.memory().byOwner["workspace"] ?? 0) + gpu.memory().inUse - before).toBeGreaterThanOrEqual(3 * size * 4)
     expect(double.explain(x).workspaceBytes).toBe(0)
     expect([(await first.data())[7], (await second.data())[9]]).toEqual([5, 5])
     for (const tensor of [x, first, second]) tensor.dispose()
+  })
+
+  test("small ones may come from a new place every time: no bind group is made for it, and the values are right", async () => {
+    const w = gpu.tensor([1, 10, 100])
+    const run = gpu.compile((input: Tensor, factor: Tensor) => {
+      const product = input.mul(w).mul(factor)
+      return [product.sum(), product, input]
+    })
+    const batches = Array.from({ length: 40 }, (_, i) => gpu.tensor([i, i + 1, i + 2]))
+    const factor = gpu.tensor([2])
+    for (let i = 0; i < 2; i++) run(batches[0]!, factor)
+    const groups = vi.spyOn(gpu.device, "createBindGroup")
+    try {
+      const results = batches.slice(2).map((batch) => run(batch, factor) as readonly Tensor[])
+      expect(groups.mock.calls.length).toBeLessThan(10)
+      const arrays = await gpu.readAll(results.flat())
+      results.forEach((_, k) => {
+        const [i, [sum, product, input]] = [k + 2, arrays.slice(3 * k, 3 * k + 3)]
+        const expected = [2 * i, 20 * (i + 1), 200 * (i + 2)]
+        expect([...input!]).toEqual([i, i + 1, i + 2])
+        expect([...product!]).toEqual(expected)
+        expect(sum![0]).toBe(expected.reduce((a, b) => a + b))
+      })
+    } finally {
+      vi.restoreAllMocks()
+    }
   })
 
   test("results that one value gives twice, and inputs that are given back, are apart", async () => {
