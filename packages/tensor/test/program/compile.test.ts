@@ -4,6 +4,7 @@ import {
   embedding,
   grad,
   linear,
+  openDevice,
   rmsNorm,
   ShapeError,
   swiglu,
@@ -137,18 +138,20 @@ describe("a compiled function", () => {
   })
 
   test("is not traced again, and a replay makes nothing but one submission", async () => {
-    const w = random([8, 3], 31)
+    // A device of its own: garbage of other tests would give its buffers back in between.
+    const own = await openDevice()
+    const w = own.normal([8, 3], { seed: 31 })
     const optimizer = adamw([w], { lr: 1e-2 })
     let traces = 0
-    const step = gpu.compile((x: Tensor, y: Tensor) => {
+    const step = own.compile((x: Tensor, y: Tensor) => {
       traces++
       return optimizer.step(valueAndGrad((w) => x.matmul(w).tanh().crossEntropy(y), [w]))
     })
-    const [x, y] = [random([4, 8], 32), gpu.tensor(Int32Array.of(0, 2, 1, 0))]
+    const [x, y] = [own.normal([4, 8], { seed: 32 }), own.tensor(Int32Array.of(0, 2, 1, 0))]
     for (let i = 0; i < 2; i++) step(x, y).dispose()
-    await gpu.sync()
+    await own.sync()
 
-    const { device } = gpu
+    const { device } = own
     const groups = vi.spyOn(device, "createBindGroup")
     const made = [
       groups,
@@ -167,12 +170,13 @@ describe("a compiled function", () => {
       for (const spy of passes) expect(spy, spy.getMockName()).toHaveBeenCalledTimes(5)
 
       // Inputs of another shape are another program.
-      const [longer, more] = [random([5, 8], 33), gpu.tensor(Int32Array.of(0, 2, 1, 0, 1))]
+      const [longer, more] = [own.normal([5, 8], { seed: 33 }), own.tensor(Int32Array.of(0, 2, 1, 0, 1))]
       step(longer, more).dispose()
       expect(traces).toBe(2)
       expect(groups).toHaveBeenCalled()
     } finally {
       vi.restoreAllMocks()
+      own.destroy()
     }
   })
 
