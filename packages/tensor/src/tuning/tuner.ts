@@ -3,9 +3,9 @@ import { Pipelines } from "../device/pipelines.ts"
 import { SelfTest, type WrongKernel } from "../device/self-test.ts"
 import { untuned, type Tuning } from "../device/traits.ts"
 import { settle } from "../device/wait.ts"
-import { KernelError, type ValidationError } from "../errors.ts"
+import { DeviceLostError, KernelError, TensorError, type ValidationError } from "../errors.ts"
 import { matmulCheck } from "../kernels/matmul-check.ts"
-import { plain, type Candidate, type Ratings } from "../kernels/matmul-choice.ts"
+import { plain, type Candidate } from "../kernels/matmul-choice.ts"
 import { measureOptions, measureRatings } from "./measure.ts"
 import { identityOf, readRecord, writeRecord, type TuningRecord } from "./record.ts"
 import type { Shelf } from "./shelf.ts"
@@ -41,8 +41,9 @@ export class Tuner {
     if (policy === "auto" && known.source === "known") return { ...known, wrong: remembered.wrong }
     const start = performance.now()
     const { ratings, wrong } = await this.#measure()
-    const seconds = ((performance.now() - start) / 1000).toFixed(1)
     for (const each of wrong) this.#warn(each)
+    if (!ratings) return { ...known, wrong }
+    const seconds = ((performance.now() - start) / 1000).toFixed(1)
     this.#record = { ratings, wrong }
     const place = await this.#keep()
     const kept = place === undefined ? "" : `; remembered in ${place}`
@@ -85,8 +86,17 @@ export class Tuner {
     }
   }
 
-  /** Checks every candidate, and measures those that are right. */
-  async #measure(): Promise<{ readonly ratings: Ratings; readonly wrong: readonly WrongKernel[] }> {
+  /** Checks every candidate, and measures those that are right. No ratings if the device has no room for that. */
+  async #measure(): Promise<TuningRecord> {
+    try {
+      return await this.#checkAndMeasure()
+    } catch (cause) {
+      if (cause instanceof TensorError) throw cause
+      throw new DeviceLostError("openDevice", `${this.adapter.name} was lost while kernels were measured`, { cause })
+    }
+  }
+
+  async #checkAndMeasure(): Promise<TuningRecord> {
     const refusals: ValidationError[] = []
     const pipelines = new Pipelines(this.device, { onError: (error) => refusals.push(error) })
     const wrong = await this.#check(pipelines, refusals)
@@ -97,8 +107,14 @@ export class Tuner {
         `${this.adapter.name} computes wrong products with its simplest kernel (${found.reason}): update its driver, or use another adapter`,
       )
     const right = this.candidates.filter(({ id }) => !wrong.some(({ candidate }) => candidate === id))
+    this.device.pushErrorScope("out-of-memory")
+    this.device.pushErrorScope("validation")
     const ratings = await this.measure(this.device, right, pipelines, measureOptions(this.adapter.isSoftware))
-    return { ratings, wrong }
+    const errors = await settle(Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]))
+    const failure = errors.find((error) => error !== null)
+    if (!failure) return { ratings, wrong }
+    this.notify(`kernels on ${this.adapter.name} could not be measured: ${failure.message.split("\n")[0]}`)
+    return { ratings: undefined, wrong }
   }
 
   /** The candidates that are wrong, or that the driver refuses, with the first kernel that shows it. */

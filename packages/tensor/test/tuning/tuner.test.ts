@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest"
 import {
   adamw,
+  DeviceLostError,
   KernelError,
   linear,
   openDevice,
@@ -169,6 +170,34 @@ describe("a tuner", () => {
     expect(tuning.source).toBe("measured")
     expect(tuning.place).toBeUndefined()
     expect(told[0]).toMatch(/cannot be remembered: read-only file system$/)
+  })
+
+  test("makes do without where there is no memory to measure in, and tries again the next time", async () => {
+    const { shelf, kept } = memoryShelf()
+    const told: string[] = []
+    const measure: typeof measureRatings = async (device, right) => {
+      device.createBuffer({ size: 2 * device.limits.maxBufferSize, usage: 0x80 })
+      return ratingsOf(() => 1, [...right])
+    }
+    const tuner = new Tuner(gpu.device, unknown, [narrow, plain], shelf, (message) => told.push(message), measure)
+    expect(await tuner.tuning("auto")).toMatchObject({ source: "assumed", wrong: [] })
+    expect(told).toEqual([expect.stringMatching(/could not be measured: .*size/i)])
+    expect(kept.size).toBe(0)
+    expect((await tunerOf({ shelf }).tuner.tuning("auto")).source).toBe("measured")
+  })
+
+  test("says so when the device is lost meanwhile", async () => {
+    const { device } = await openDevice()
+    const measure: typeof measureRatings = () => {
+      device.destroy()
+      return measureRatings(device, [plain], new Pipelines(device, { onError: () => {} }), {
+        sample: 1,
+        rounds: 1,
+        largest: 256,
+      })
+    }
+    const tuner = new Tuner(device, unknown, [plain], memoryShelf().shelf, () => {}, measure)
+    await expect(tuner.tuning("auto")).rejects.toThrow(DeviceLostError)
   })
 
   test("leaves out a kernel that is wrong, names it and the adapter, and remembers that", async () => {
