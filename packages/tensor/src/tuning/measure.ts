@@ -28,7 +28,7 @@ export const measureOptions = (isSoftware: boolean): MeasureOptions => ({
 
 const smallest = 256
 
-/** Samples that take so many times longer than they must are not repeated: nobody will choose that kernel. */
+/** A candidate so many times slower than another at the same is not measured again: nobody will choose it. */
 const hopeless = 4
 
 /** Steps along k: in `nt`, rows that do not lie a power of two apart; in `nt far`, 4 KiB. */
@@ -92,13 +92,16 @@ export const measureRatings = async (
       return false
     })
   }
-  const contenders = trials.filter(({ samples }) => samples[0]! < hopeless * sample)
+  const speed = (trial: Trial): number => workOf(trial) / median(trial.samples)
+  const contenders = trials.filter((trial) => {
+    const rivals = trials.filter(({ of, together }) => of === trial.of && together === trial.together)
+    return hopeless * speed(trial) > Math.max(...rivals.map(speed))
+  })
   for (const trial of contenders) trial.samples.length = 0
   for (let round = 0; round < rounds; round++) {
     const times = await bench.time(contenders)
     contenders.forEach((trial, i) => trial.samples.push(Math.max(1, times[i]!) / trial.repeats))
   }
-  const speed = (trial: Trial): number => workOf(trial) / median(trial.samples)
   const rating = (of: ProblemClass, candidate: Candidate): Rating => {
     const [alone, together] = trials.filter((trial) => trial.of === of && trial.candidate === candidate).map(speed)
     return { alone: alone!, together: Math.max(alone!, together!) }
