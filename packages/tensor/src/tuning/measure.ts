@@ -88,20 +88,25 @@ export const measureRatings = async (
         return true
       }
       trial.repeats = Math.max(1, Math.min(1000, Math.round(sample / time)))
-      trial.samples.push(time)
+      // A clock may be too coarse for less.
+      if (time >= sample) trial.samples.push(time)
       return false
     })
   }
-  const speed = (trial: Trial): number => workOf(trial) / median(trial.samples)
+  const sampleAll = async (each: readonly Trial[]): Promise<void> => {
+    const times = await bench.time(each)
+    each.forEach((trial, i) => trial.samples.push(Math.max(1, times[i]!) / trial.repeats))
+  }
+  await sampleAll(trials)
+  // Who is out of the question is judged by its best sample: a busy machine makes one of two long, not both.
+  const atBest = (trial: Trial): number => workOf(trial) / Math.min(...trial.samples)
   const contenders = trials.filter((trial) => {
     const rivals = trials.filter(({ of, together }) => of === trial.of && together === trial.together)
-    return hopeless * speed(trial) > Math.max(...rivals.map(speed))
+    return hopeless * atBest(trial) > Math.max(...rivals.map(atBest))
   })
-  for (const trial of contenders) trial.samples.length = 0
-  for (let round = 0; round < rounds; round++) {
-    const times = await bench.time(contenders)
-    contenders.forEach((trial, i) => trial.samples.push(Math.max(1, times[i]!) / trial.repeats))
-  }
+  for (let round = 1; round < rounds; round++) await sampleAll(contenders)
+  const speed = (trial: Trial): number =>
+    contenders.includes(trial) ? workOf(trial) / median(trial.samples) : atBest(trial)
   const rating = (of: ProblemClass, candidate: Candidate): Rating => {
     const [alone, together] = trials.filter((trial) => trial.of === of && trial.candidate === candidate).map(speed)
     return { alone: alone!, together: Math.max(alone!, together!) }
