@@ -1,8 +1,8 @@
-import type { HalfType } from "../dtype.ts"
+import { sizeOf, type HalfType } from "../dtype.ts"
 import { applyFusedOne } from "../graph/apply.ts"
-import type { FusedOp } from "../graph/fused-op.ts"
+import type { Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
-import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
+import { eachItem, itemParams, itemsGrid, reads, writes, type Kernel } from "../program/kernel.ts"
 
 /** Nearest bfloat16, ties to even, in the upper half of the word; a NaN stays one. */
 const bf16Wgsl = `
@@ -35,24 +35,37 @@ fn half(x: f32) -> u32 {
 
 const kernel = (dtype: HalfType): Kernel => ({
   name: `pack ${dtype}`,
-  params: { size: "u32" },
+  params: { ...itemParams, size: "u32" },
   buffers: [reads("x"), writes("out", "u32")],
   body: () => `${dtype === "f16" ? f16Wgsl : bf16Wgsl}
-${perItem(64, "(p.size + 1u) / 2u")}
-  let second = select(0u, half(x[min(i * 2u + 1u, p.size - 1u)]), i * 2u + 1u < p.size);
-  out[i] = half(x[i * 2u]) | (second << 16u);
-}`,
+${eachItem(`let second = select(0u, half(x[min(i * 2u + 1u, p.size - 1u)]), i * 2u + 1u < p.size);
+    out[i] = half(x[i * 2u]) | (second << 16u);`)}`,
 })
+
+const launch = (emit: Emitter, x: Operand, out: Operand, dtype: HalfType): void => {
+  const size = sizeOf(x.spec.shape)
+  const { params, grid } = itemsGrid(Math.ceil(size / 2), emit.device)
+  emit.launch(kernel(dtype), [x, out], [...params, size], grid)
+}
 
 const packOp: FusedOp<HalfType> = {
   name: "cast",
   infer: ([x], dtype) => [{ shape: x!.shape, dtype }],
-  lower: (emit, [x], [out], dtype) => {
-    const size = x!.spec.shape.reduce((a, b) => a * b, 1)
-    emit.launch(kernel(dtype), [x!, out!], [size], gridFor(size, 128))
-  },
+  lower: (emit, [x], [out], dtype) => launch(emit, x!, out!, dtype),
   backward: ({ grads: [g] }) => [g],
 }
 
 /** f32 values stored two to a word, rounded to nearest even. */
 export const pack = (x: Tensor, dtype: HalfType): Tensor => applyFusedOne(packOp, [x], dtype)
+
+const packIntoOp: FusedOp<HalfType> = {
+  name: "round into",
+  readsPacked: [0],
+  infer: ([target]) => [target!],
+  inPlace: () => ({ 0: 0 }),
+  lower: (emit, [target, x], _, dtype) => launch(emit, x!, target!, dtype),
+}
+
+/** Rounds f32 values into `target`, of f16 or bf16 and the same size, where it lies. For its effect. */
+export const packInto = (target: Tensor, x: Tensor): Tensor =>
+  applyFusedOne(packIntoOp, [target, x], target.dtype as HalfType)

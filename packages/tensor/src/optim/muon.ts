@@ -79,7 +79,7 @@ export class Muon extends Optimizer {
     const { steps, scale, weightDecay } = this.#options
     // The gradient was not finite: everything stays as it is.
     const rate = norm.isFinite().where(learningRate, 0)
-    this.params.forEach((param, i) => {
+    this.masters.forEach((param, i) => {
       const [rows, columns] = param.shape as [number, number]
       const factor =
         scale === "original" ? Math.sqrt(Math.max(1, rows / columns)) : 0.2 * Math.sqrt(Math.max(rows, columns))

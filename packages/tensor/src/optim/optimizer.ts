@@ -1,8 +1,10 @@
-import { elementBytes } from "../dtype.ts"
+import { elementBytes, isHalf } from "../dtype.ts"
+import { ShapeError } from "../errors.ts"
 import { applyFused, applyFusedOne } from "../graph/apply.ts"
 import type { ValueAndGrad } from "../graph/autograd.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
+import { packInto } from "../kernels/pack.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
 import { Arena, arenaLayouts, type ArenaLayout } from "./arena.ts"
 
@@ -110,14 +112,20 @@ const clearOp: FusedOp<undefined> = {
 /** What one launch updates: a part of the parameters, with their gradients and moments. */
 class Shard {
   readonly param: Arena
+  /** The parameters in f32, where they are halves: what the rule changes, and they are rounded from. */
+  readonly master: Arena | undefined
   readonly grad: Arena
   readonly moments: readonly Arena[]
   /** Elements from the start on that decay. */
   readonly decayed: number
 
   constructor(layout: ArenaLayout, moments: number) {
-    this.param = new Arena(layout, "parameters")
+    this.param = new Arena(layout, "parameters", layout.dtype)
     this.param.adopt()
+    if (layout.dtype !== "f32") {
+      this.master = new Arena(layout, "optimizer")
+      this.master.widen(this.param)
+    }
     this.grad = new Arena(layout, "gradients")
     this.moments = Array.from({ length: moments }, () => new Arena(layout, "optimizer"))
     this.decayed = (layout.offsets[layout.params.filter(decays).length] ?? layout.bytes) / elementBytes
@@ -137,18 +145,30 @@ export abstract class Optimizer {
   readonly #rule: Rule
   readonly #learningRate: number
   readonly #shards: readonly Shard[]
+  /** What the rule changes, in f32: the parameters, or the numbers that they are rounded from. */
+  protected readonly masters: readonly Tensor[]
 
-  /** Moves `params` (f32) into its own buffers. Create the optimiser before compiling functions that read them. */
+  /**
+   * Moves `params` into its own buffers. Create the optimiser before compiling functions that read them. Parameters of f16
+   * or bf16 are rounded, after every update, from a copy in f32 that is part of the state.
+   */
   constructor(params: readonly Tensor[], rule: Rule, learningRate: number) {
+    const frozen = params.find(({ dtype }) => dtype !== "f32" && !isHalf(dtype))
+    if (frozen) throw new ShapeError("optimizer", `parameters must be f32, f16 or bf16, not ${frozen.dtype}`)
     this.#rule = rule
     this.#learningRate = learningRate
-    // Matrices first: those are what decays.
-    const ordered = [...params.filter(decays), ...params.filter((param) => !decays(param))]
+    // Of each dtype matrices first: those are what decays.
+    const ordered = (["f32", "bf16", "f16"] as const).flatMap((of) => {
+      const own = params.filter(({ dtype }) => dtype === of)
+      return [...own.filter(decays), ...own.filter((param) => !decays(param))]
+    })
     const layouts = arenaLayouts(ordered)
     this.#shards = params[0]!.gpu.unscoped(() => layouts.map((layout) => new Shard(layout, rule.moments)))
     this.params = params
     const grads = this.#shards.flatMap(({ grad }) => grad.views)
     this.grads = params.map((param) => grads[ordered.indexOf(param)]!)
+    const masters = this.#shards.flatMap(({ master, param }) => (master ?? param).views)
+    this.masters = params.map((param) => (param.dtype === "f32" ? param : masters[ordered.indexOf(param)]!))
   }
 
   /** Adds gradients, in the order of {@link params}. */
@@ -165,12 +185,14 @@ export abstract class Optimizer {
     const squares = this.#shards.map(({ grad }) => grad.flat.square().sum())
     const norm = squares.reduce((total, square) => total.add(square)).sqrt()
     const more = this.prepare(norm)
-    for (const { param, grad, moments, decayed } of this.#shards) {
-      const inPlace = [param, grad, ...moments].map((arena) => arena.flat)
+    for (const { param, master = param, grad, moments, decayed } of this.#shards) {
+      const inPlace = [master, grad, ...moments].map((arena) => arena.flat)
       const attributes = { rule: this.#rule, decayed, maxGradNorm }
       norm.gpu.effect(applyFused(updateOp, [...inPlace, norm, learningRate, ...more], attributes)[0]!)
     }
     this.finish(norm, learningRate)
+    for (const { param, master } of this.#shards)
+      if (master) norm.gpu.effect(packInto(param.flat, master.flat))
     return norm
   }
 
@@ -184,15 +206,18 @@ export abstract class Optimizer {
 
   /** Everything but the parameters that a resumed run needs, by name. */
   get state(): Readonly<Record<string, Tensor>> {
-    const moments = this.#shards.flatMap(({ moments: arenas }, i) =>
-      momentNames(this.#rule).map((name, k) => [i === 0 ? name : `${name}.${i}`, arenas[k]!.flat] as const),
-    )
-    return Object.fromEntries(moments)
+    const kept = this.#shards.flatMap(({ master, moments }, i) => {
+      const moment = momentNames(this.#rule).map((name, k) => [name, moments[k]!] as const)
+      const arenas = [...moment, ...(master ? [["master", master] as const] : [])]
+      return arenas.map(([name, { flat }]) => [i === 0 ? name : `${name}.${i}`, flat] as const)
+    })
+    return Object.fromEntries(kept)
   }
 
-  /** Gives gradients and moments back; the parameters stay. */
+  /** Gives gradients and state back; the parameters stay. */
   dispose(): void {
-    for (const { grad, moments } of this.#shards) for (const arena of [grad, ...moments]) arena.flat.dispose()
+    for (const { grad, master, moments } of this.#shards)
+      for (const arena of [grad, ...(master ? [master] : []), ...moments]) arena.flat.dispose()
   }
 
   /** What the rule reads beside the gradient's norm and the learning rate. */

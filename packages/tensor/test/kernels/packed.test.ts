@@ -244,7 +244,7 @@ describe("layers over packed weights", () => {
     const { tensor } = packed("int8:32", [4, 32])
     const loss = gpu.zeros([2, 32]).matmul(tensor, { transposeB: true }).sum()
     expect(() => grad(loss, [tensor])).toThrow(/grad: int8:32 \[4, 32\] has no gradient: train an adapter beside it/)
-    expect(() => adamw([tensor], { lr: 0.1 })).toThrow(/parameters must be f32, not int8:32/)
+    expect(() => adamw([tensor], { lr: 0.1 })).toThrow(/parameters must be f32, f16 or bf16, not int8:32/)
     expect(() => gpu.write(tensor, new Float32Array(128))).toThrow(/write: int8:32 is not made of single numbers/)
   })
 })
