@@ -44,6 +44,7 @@ const variants: Readonly<Record<string, ReadonlyArray<string>>> = {
   "full training": [],
   "an adapter, with a reference and gradient checkpointing": ["lora.r=4", "beta=0.1", "gradientCheckpointing=true"],
   "one layer": ["trainable={ layers: [-1, -1] }"],
+  "bfloat16 weights, with a reference": ["dtype=bfloat16", "beta=0.1"],
   "PPO, with critic and reference": ["algorithm=ppo", "promptsPerStep=32"],
   "PPO with an adapter, whose critic shares the weights": ["algorithm=ppo", "promptsPerStep=32", "lora.r=4"],
 }

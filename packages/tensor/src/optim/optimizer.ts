@@ -191,8 +191,7 @@ export abstract class Optimizer {
       norm.gpu.effect(applyFused(updateOp, [...inPlace, norm, learningRate, ...more], attributes)[0]!)
     }
     this.finish(norm, learningRate)
-    for (const { param, master } of this.#shards)
-      if (master) norm.gpu.effect(packInto(param.flat, master.flat))
+    for (const { param, master } of this.#shards) if (master) norm.gpu.effect(packInto(param.flat, master.flat))
     return norm
   }
 
