@@ -4,7 +4,7 @@ import { applyFused, applyFusedOne } from "../graph/apply.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
-import { largest, rowForm, rowLaunch, type RowKernel } from "./rows.ts"
+import { rowForm, rowLaunch, type RowKernel } from "./rows.ts"
 
 export interface CrossEntropyOptions {
   /** `mean` over the rows that have a target, their `sum`, or `none`: one number per row. Default `mean`. */
@@ -14,9 +14,8 @@ export interface CrossEntropyOptions {
 const forward: RowKernel = {
   name: "cross entropy",
   buffers: [reads("logits", "T"), reads("targets", "i32"), writes("loss"), writes("lse")],
-  body: ({ fold, once, element }) => `
-  ${fold([largest("top", "v")], "let v = logits[at];")}
-  ${fold([{ name: "total", next: (sum, of) => `${sum} + ${of("e")}` }], "let e = exp(logits[at] - top);")}
+  body: ({ exponentials, once, element }) => `
+  ${exponentials((at) => `logits[${at}]`)}
   let norm = log(total);
   let target_ = targets[row];
   let valid = target_ >= 0 && u32(target_) < p.width;

@@ -5,7 +5,7 @@ import type { Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
 import { launchMatmul, type Epilogue, type Layout } from "./matmul-kernels.ts"
-import { largest, rowForm, rowLaunch, type RowKernel } from "./rows.ts"
+import { rowForm, rowLaunch, type RowKernel } from "./rows.ts"
 import { launchSoftCap, softCapWgsl } from "./soft-cap.ts"
 
 export interface LogProbOptions {
@@ -40,16 +40,8 @@ const forward: RowKernel = {
   name: "token log-prob",
   params: { inverseTemperature: "f32" },
   buffers: [reads("logits", "T"), reads("targets", "i32"), writes("logProbs"), writes("entropy"), writes("lse")],
-  body: ({ fold, once, element }) => `
-  ${fold([largest("largest", "v")], "let v = logits[at];")}
-  let top = largest * p.inverseTemperature;
-  ${fold(
-    [
-      { name: "total", next: (sum, of) => `${sum} + ${of("e")}` },
-      { name: "energy", next: (sum, of) => `fma(${of("e")}, ${of("z")}, ${sum})` },
-    ],
-    "let z = logits[at] * p.inverseTemperature - top; let e = exp(z);",
-  )}
+  body: ({ exponentials, once, element }) => `
+  ${exponentials((at) => `logits[${at}] * p.inverseTemperature`, { energy: true })}
   let norm = log(total);
   ${once(`logProbs[row] = ${element("logits", "u32(targets[row])")} * p.inverseTemperature - top - norm;
   entropy[row] = norm - energy / total;

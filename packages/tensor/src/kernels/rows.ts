@@ -1,5 +1,6 @@
 import type { ComputeType } from "../dtype.ts"
 import type { DeviceTraits } from "../graph/fused-op.ts"
+import { exponentialParts, type Parts } from "./exponentials.ts"
 import { gridFor, perItem, placement, type BufferSpec, type Grid, type Kernel } from "../program/kernel.ts"
 
 /**
@@ -44,6 +45,11 @@ export const largest = (name: string, value: string): Fold => ({
  * in a matrix); `T` is the type of what lies there, `lowest` the least number.
  */
 export interface RowText {
+  /**
+   * Declares `top`, the largest of the elements that `element` gives at a place in a matrix, `total` = Σ exp(element − top)
+   * and, if asked, `energy` = Σ exp(element − top) · (element − top), in one walk.
+   */
+  readonly exponentials: (element: (at: string) => string, options?: { readonly energy?: boolean }) => string
   /** Declares the results of folds that go through the row together. `prepare` computes what they read. */
   readonly fold: (folds: readonly Fold[], prepare?: string) => string
   /** Does something for every element, with the values of the row that `uses` names. */
@@ -111,7 +117,15 @@ const bodyOf = ({ declarations = "", body }: RowKernel, form: RowForm): string =
   const { entry, text } = writers[form.by](form, shared)
   const element: RowText["element"] = (buffer, column) =>
     form.vector ? `${buffer}[base + ${column} / 4u][${column} % 4u]` : `${buffer}[base + ${column}]`
-  const statements = body({ ...text, element })
+  const exponentials: RowText["exponentials"] = (at, { energy = false } = {}) => {
+    const options = { width: form.vector ? 4 : 1, blockUnits: unitsPerBlock(form.vector), energy } as const
+    return text.inBlocks(exponentialParts((k) => at(`base + ${k}`), options))
+  }
+  const fold: RowText["fold"] = (folds, prepare = "") =>
+    form.by !== "workgroup" && folds.every(({ anyOrder }) => anyOrder)
+      ? foldThrough(folds, prepare, form.vector)
+      : text.inBlocks(foldParts(folds, prepare, form.vector))
+  const statements = body({ each: text.each, once: text.once, fold, exponentials, element })
   return `alias T = ${form.vector ? "vec4f" : "f32"};
 const lowest = -0x1.fffffep+127f;
 ${declarations}
@@ -135,31 +149,35 @@ const advance = (folds: readonly Fold[], prefix: string, vector: boolean): strin
     .join(" ")
 }
 
-/** The part of a fold that one invocation does: the block that starts at `block`. */
-const foldBlock = (
-  folds: readonly Fold[],
-  prepare: string,
-  vector: boolean,
-): string => `${folds.map(({ name, start = "0.0" }) => `var part_${name} = ${start};`).join(" ")}
+/** Folds, block by block. */
+const foldParts = (folds: readonly Fold[], prepare: string, vector: boolean): Parts => ({
+  values: folds.map(({ name, start = "0.0" }) => ({ name, start })),
+  inBlock: `${folds.map(({ name, start = "0.0" }) => `var part_${name} = ${start};`).join(" ")}
     for (var k = block; k < min(block + ${unitsPerBlock(vector)}u, units); k++) {
       let at = base + k;
       ${prepare}
       ${advance(folds, "part_", vector)}
-    }`
+    }`,
+  join: (part) => folds.map(({ name, combine = sum }) => `${name} = ${combine(name, part(name))};`).join(" "),
+})
 
-const foldAlone =
-  (vector: boolean): RowText["fold"] =>
-  (folds, prepare = "") => {
-    const start = folds.map(({ name, start = "0.0" }) => `var ${name} = ${start};`).join(" ")
-    if (folds.every(({ anyOrder }) => anyOrder))
-      return `${start}
+const declare = (values: Parts["values"]): string =>
+  values.map(({ name, start }) => `var ${name} = ${start};`).join(" ")
+
+/** Folds that may go in any order, by one invocation. */
+const foldThrough = (folds: readonly Fold[], prepare: string, vector: boolean): string =>
+  `${declare(foldParts(folds, prepare, vector).values)}
   for (var k = 0u; k < units; k++) { let at = base + k; ${prepare} ${advance(folds, "", vector)} }`
-    return `${start}
+
+/** One invocation does all blocks of a row. */
+const blocksAlone =
+  (vector: boolean) =>
+  ({ values, inBlock, join }: Parts): string =>
+    `${declare(values)}
   for (var block = 0u; block < units; block += ${unitsPerBlock(vector)}u) {
-    ${foldBlock(folds, prepare, vector)}
-    ${folds.map(({ name, combine = sum }) => `${name} = ${combine(name, `part_${name}`)};`).join(" ")}
+    ${inBlock}
+    ${join((name) => `part_${name}`)}
   }`
-  }
 
 /** The start of `fn main`, which declares `row`, and the steps. `shared` collects declarations of workgroup memory. */
 type Writer = (
@@ -167,7 +185,7 @@ type Writer = (
   shared: string[],
 ) => {
   readonly entry: string
-  readonly text: Omit<RowText, "element">
+  readonly text: Pick<RowText, "each" | "once"> & { readonly inBlocks: (parts: Parts) => string }
 }
 
 const writers: Readonly<Record<RowForm["by"], Writer>> = {
@@ -175,7 +193,7 @@ const writers: Readonly<Record<RowForm["by"], Writer>> = {
     entry: `${perItem(threads, "p.rows")}
   let row = i;`,
     text: {
-      fold: foldAlone(vector),
+      inBlocks: blocksAlone(vector),
       each: (_, statements) => `for (var k = 0u; k < units; k++) { let at = base + k; ${statements} }`,
       once: (statements) => statements,
     },
@@ -188,7 +206,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let firstRow = (group.y * groups.x + group.x) * ${threads}u;
   let row = min(firstRow + lane, p.rows - 1u);`,
     text: {
-      fold: foldAlone(vector),
+      inBlocks: blocksAlone(vector),
       each: (uses, statements) => `for (var r = 0u; r < ${threads}u && firstRow + r < p.rows; r++) {
     ${uses.map((name) => `let own_${name} = subgroupShuffle(${name}, r);`).join(" ")}
     let row = firstRow + r;
@@ -210,17 +228,17 @@ fn main(${placement}) {
   let row = group.y * groups.x + group.x;
   if (row >= p.rows) { return; }`,
     text: {
-      fold: (folds, prepare = "") => {
-        for (const { name } of folds) shared.push(`var<workgroup> parts_${name}: array<f32, ${threads}>;`)
+      inBlocks: ({ values, inBlock, join }) => {
+        for (const { name } of values) shared.push(`var<workgroup> parts_${name}: array<f32, ${threads}>;`)
         const units = unitsPerBlock(vector)
-        return `${folds.map(({ name, start = "0.0" }) => `var ${name} = ${start};`).join(" ")}
+        return `${declare(values)}
   for (var first = 0u; first < units; first += ${units * threads}u) {
     let block = first + lane * ${units}u;
-    ${foldBlock(folds, prepare, vector)}
-    ${folds.map(({ name }) => `parts_${name}[lane] = part_${name};`).join(" ")}
+    ${inBlock}
+    ${values.map(({ name }) => `parts_${name}[lane] = part_${name};`).join(" ")}
     workgroupBarrier();
     for (var i = 0u; i < min(${threads}u, (units - first + ${units - 1}u) / ${units}u); i++) {
-      ${folds.map(({ name, combine = sum }) => `${name} = ${combine(name, `parts_${name}[i]`)};`).join(" ")}
+      ${join((name) => `parts_${name}[i]`)}
     }
     workgroupBarrier();
   }`

@@ -4,7 +4,8 @@ import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { axisOf, splitAt } from "../ops/axes.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
-import { largest, rowForm, rowLaunch, type RowKernel } from "./rows.ts"
+import { exponentialParts } from "./exponentials.ts"
+import { rowForm, rowLaunch, type RowKernel } from "./rows.ts"
 
 interface Attributes {
   readonly axis: number
@@ -15,11 +16,10 @@ interface Attributes {
 const rowKernel = (log: boolean): RowKernel => ({
   name: log ? "logSoftmax" : "softmax",
   buffers: [reads("x", "T"), writes("out", "T")],
-  body: ({ fold, each }) => `
-  ${fold([largest("top", "v")], "let v = x[at];")}
-  ${fold([{ name: "total", next: (total, of) => `${total} + ${of("e")}` }], "let e = exp(x[at] - top);")}
-  ${log ? "let norm = log(total);" : ""}
-  ${log ? each(["top", "norm"], "out[at] = x[at] - top - norm;") : each(["top", "total"], "out[at] = exp(x[at] - top) / total;")}`,
+  body: ({ exponentials, each }) => `
+  ${exponentials((at) => `x[${at}]`)}
+  ${log ? "let norm = log(total);" : "let inverse = 1.0 / total;"}
+  ${log ? each(["top", "norm"], "out[at] = x[at] - top - norm;") : each(["top", "inverse"], "out[at] = exp(x[at] - top) * inverse;")}`,
 })
 
 /** One invocation per line along another axis, in the order of {@link rowKernel}. */
@@ -27,22 +27,25 @@ const lineKernel = (log: boolean): Kernel => ({
   name: log ? "logSoftmax of lines" : "softmax of lines",
   params: { lines: "u32", length: "u32", inner: "u32" },
   buffers: [reads("x"), writes("out")],
-  body: () => `${perItem(64, "p.lines")}
+  body: () => {
+    const { inBlock, join } = exponentialParts((k) => `x[base + (${k}) * p.inner]`, { width: 1, blockUnits: 64 })
+    return `alias T = f32;
+const lowest = -0x1.fffffep+127f;
+${perItem(64, "p.lines")}
   let base = (i / p.inner) * p.length * p.inner + i % p.inner;
-  var top = x[base];
-  for (var k = 1u; k < p.length; k++) { top = max(top, x[base + k * p.inner]); }
-  var total = 0.0;
-  for (var block = 0u; block < p.length; block += 64u) {
-    var part = 0.0;
-    for (var k = block; k < min(block + 64u, p.length); k++) { part += exp(x[base + k * p.inner] - top); }
-    total += part;
+  let units = p.length;
+  var top = lowest; var total = 0.0;
+  for (var block = 0u; block < units; block += 64u) {
+    ${inBlock}
+    ${join((name) => `part_${name}`)}
   }
-  ${log ? "let norm = log(total);" : ""}
+  ${log ? "let norm = log(total);" : "let inverse = 1.0 / total;"}
   for (var k = 0u; k < p.length; k++) {
     let at = base + k * p.inner;
-    out[at] = ${log ? "x[at] - top - norm" : "exp(x[at] - top) / total"};
+    out[at] = ${log ? "x[at] - top - norm" : "exp(x[at] - top) * inverse"};
   }
-}`,
+}`
+  },
 })
 
 const softmaxOp: FusedOp<Attributes> = {

@@ -9,28 +9,35 @@ import { expectClose, expectSameBits, randomArray } from "../reference.ts"
 const gpu = await testDevice()
 const lanes = gpu.traits.subgroupSize
 
-/** A kernel that does everything a row kernel can: log Σ eˣ and Σ x² of a row, x / √Σ x² and one element of it. */
+/**
+ * A kernel that does everything a row kernel can: of a row x its largest and its last element, log Σ eˣ, the entropy of
+ * softmax(x), and x / √Σ x².
+ */
 const kernel: RowKernel = {
   name: "rows under test",
   params: { scale: "f32" },
-  buffers: [reads("x", "T"), reads("weight", "T"), writes("out", "T"), writes("lse"), writes("last")],
-  body: ({ fold, each, once, element }) => `
-  ${fold([largest("top", "v")], "let v = x[at];")}
-  ${fold(
-    [
-      { name: "total", next: (sum, of) => `${sum} + ${of("e")}` },
-      { name: "squares", next: (sum, of) => `fma(${of("v")}, ${of("v")}, ${sum})` },
-    ],
-    "let v = x[at]; let e = exp(v - top);",
-  )}
+  buffers: [
+    reads("x", "T"),
+    reads("weight", "T"),
+    writes("out", "T"),
+    writes("lse"),
+    writes("last"),
+    writes("entropy"),
+    writes("most"),
+  ],
+  body: ({ fold, exponentials, each, once, element }) => `
+  ${fold([largest("highest", "v")], "let v = x[at];")}
+  ${exponentials((at) => `x[${at}]`, { energy: true })}
+  ${fold([{ name: "squares", next: (sum, of) => `fma(${of("v")}, ${of("v")}, ${sum})` }], "let v = x[at];")}
   let factor = p.scale * inverseSqrt(squares);
   ${each(["factor"], "out[at] = x[at] * factor * weight[k];")}
-  ${once(`lse[row] = top + log(total); last[row] = ${element("x", "(p.width - 1u)")};`)}`,
+  ${once(`lse[row] = top + log(total); last[row] = ${element("x", "(p.width - 1u)")};
+  entropy[row] = log(total) - energy / total; most[row] = highest;`)}`,
 }
 
 const op: FusedOp<RowForm> = {
   name: "rows under test",
-  infer: ([x]) => [x!, { shape: [x!.shape[0]!], dtype: "f32" }, { shape: [x!.shape[0]!], dtype: "f32" }],
+  infer: ([x]) => [x!, ...Array.from({ length: 4 }, () => ({ shape: [x!.shape[0]!], dtype: "f32" }) as const)],
   lower: (emit, inputs, outputs, form) => {
     const [rows, width] = inputs[0]!.spec.shape as [number, number]
     const { kernel: wgsl, grid } = rowLaunch(kernel, rows, form)
@@ -60,20 +67,36 @@ describe("a row kernel", () => {
     const weight = randomArray(width, 2)
     const results = forms(width).map((form) => applyFused(op, [gpu.tensor(x, [rows, width]), gpu.tensor(weight)], form))
     const arrays = await gpu.readAll(results.flat())
-    const [out, lse, last] = arrays as [Float32Array, Float32Array, Float32Array]
+    const [out, lse, last, entropy, most] = arrays as Float32Array[]
     arrays.forEach((array, i) =>
-      expectSameBits(array, arrays[i % 3]!, `${JSON.stringify(forms(width)[Math.floor(i / 3)])} output ${i % 3}`),
+      expectSameBits(array, arrays[i % 5]!, `${JSON.stringify(forms(width)[Math.floor(i / 5)])} output ${i % 5}`),
     )
     for (let row = 0; row < rows; row++) {
       const own = [...x.subarray(row * width, (row + 1) * width)]
       const norm = Math.sqrt(own.reduce((sum, v) => sum + v * v, 0))
-      expect(last[row]).toBe(own.at(-1))
-      expectClose([lse[row]!], [Math.log(own.reduce((sum, v) => sum + Math.exp(v), 0))], { abs: 1e-5, rel: 1e-5 })
+      const total = own.reduce((sum, v) => sum + Math.exp(v), 0)
+      expect(last![row]).toBe(own.at(-1))
+      expect(most![row]).toBe(Math.max(...own))
+      expectClose([lse![row]!], [Math.log(total)], { abs: 1e-5, rel: 1e-5 })
+      const expected = own.reduce((sum, v) => sum - (Math.exp(v) / total) * (v - Math.log(total)), 0)
+      expectClose([entropy![row]!], [expected], { abs: 1e-5, rel: 1e-5 })
       expectClose(
-        out.subarray(row * width, (row + 1) * width),
+        out!.subarray(row * width, (row + 1) * width),
         own.map((v, i) => ((2 * v) / norm) * weight[i]!),
         { abs: 1e-5, rel: 1e-5 },
       )
+    }
+  })
+
+  test("exponentials neither overflow nor vanish, wherever the largest element stands", async () => {
+    const width = 200
+    for (const at of [0, 5, 63, 64, 199]) {
+      const x = Float32Array.from({ length: width }, (_, i) => (i === at ? 3000 : i % 2 === 0 ? -3000 : -1e30))
+      for (const form of forms(width)) {
+        const outputs = applyFused(op, [gpu.tensor(x, [1, width]), gpu.ones([width])], form)
+        const [, lse, , entropy] = await gpu.readAll(outputs)
+        expect([...lse!, ...entropy!], `${at}, ${JSON.stringify(form)}`).toEqual([3000, 0])
+      }
     }
   })
 
