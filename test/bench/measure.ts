@@ -35,8 +35,9 @@ const cpuTime = (): number => {
 }
 
 /**
- * Runs a workload on every contender, round by round: whatever else the machine does, all see the same of it. The first
- * contender's result is what the others are compared with.
+ * Runs a workload on every contender, round by round: whatever else the machine does, all see the same of it. There are
+ * as many rounds as `seconds` allow, three at least and `rounds` at most. The first contender's result is what the others
+ * are compared with.
  */
 export const measure = async (
   workload: Workload,
@@ -61,8 +62,10 @@ export const measure = async (
       }
       const result = await job.result()
       expected ??= result
-      // Twice more: shaders are compiled, and whatever is cached is.
-      await job.run(2)
+      // Once more, and where that is quick twice: shaders are compiled, and whatever is cached is.
+      const before = performance.now()
+      await job.run(1)
+      if (performance.now() - before < 1000) await job.run(1)
       jobs.push({ contender: name, job, difference: differenceOf(result, expected), wall: [], cpu: [] })
     } catch (error) {
       refused.push({ contender: name, reason: error instanceof Error ? error.message : String(error) })
@@ -70,7 +73,7 @@ export const measure = async (
   }
   const { times } = workload
   const start = performance.now()
-  for (let round = 0; round < rounds && (round < 5 || performance.now() - start < seconds * 1000); round++) {
+  for (let round = 0; round < rounds && (round < 3 || performance.now() - start < seconds * 1000); round++) {
     for (const { job, wall, cpu } of jobs) {
       const [cpuBefore, before] = [cpuTime(), performance.now()]
       await job.run(times)
