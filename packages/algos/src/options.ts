@@ -250,6 +250,29 @@ const sftFields = {
 export const checkSftOptions = (options: Schema.Struct<typeof sftFields>["Type"]): ReadonlyArray<Schema.FilterIssue> =>
   checkWarmup(options)
 
+const rewardModelFields = {
+  ...runFields,
+  batchSize: withDefault(PositiveInt, 16, "Pairs in one step."),
+  maxLength: withDefault(PositiveInt, 1024, "Most tokens of a prompt with a completion; a longer row is refused."),
+  centerRewardsCoefficient: withDefault(
+    NonNegative,
+    0,
+    "Weight of (chosen + rejected)² in the loss, which keeps rewards around zero (TRL suggests 0.01).",
+  ),
+  learningRate: withDefault(NonNegative, 1e-4, "Peak learning rate."),
+  ...optimizerFields,
+  ...reportFields,
+}
+
+/** What is wrong between the fields of a reward model's options; see {@link checkTrainOptions}. */
+export const checkRewardModelOptions = (
+  options: Schema.Struct<typeof rewardModelFields>["Type"],
+): ReadonlyArray<Schema.FilterIssue> => checkWarmup(options)
+
+/** Options of {@link rewardModel}. */
+export const RewardModelOptions = Schema.Struct(rewardModelFields).check(Schema.makeFilter(checkRewardModelOptions))
+export type RewardModelOptions = typeof RewardModelOptions.Type
+
 /** Options of {@link sft}. */
 export const SftOptions = Schema.Struct(sftFields).check(Schema.makeFilter(checkSftOptions))
 export type SftOptions = typeof SftOptions.Type

@@ -6,6 +6,7 @@ import {
   type KlEstimator,
   klTokens,
   type LossType,
+  pairLoss,
   policyLoss,
   sftLoss,
   tokenWeights,
@@ -173,5 +174,36 @@ describe("the SFT loss", () => {
     const given = tensors({ logProbs: [[-0.5, -2]] })
     expect(evaluate(sftLoss, given, Float64Array.of(0.5, 0.5)).loss).toBe(1.25)
     expect([...given["logProbs"]!.gradient]).toEqual([-0.5, -0.5])
+  })
+})
+
+interface RewardModelFixture {
+  readonly chosen: ReadonlyArray<number>
+  readonly rejected: ReadonlyArray<number>
+  readonly margin: ReadonlyArray<number>
+  readonly coefficient: number
+  readonly loss: number
+  readonly chosenGradient: ReadonlyArray<number>
+  readonly rejectedGradient: ReadonlyArray<number>
+}
+
+describe("the loss of pairs", () => {
+  it("is that of TRL's RewardTrainer, and so is its gradient", () => {
+    for (const expected of fixture<ReadonlyArray<RewardModelFixture>>("reward-model")) {
+      const pairs = expected.chosen.map((chosen, i) => {
+        return { chosen, rejected: expected.rejected[i]!, margin: expected.margin[i]! }
+      })
+      const { gradients, loss } = pairLoss(pairs, expected.coefficient)
+      expect(Math.abs(loss - expected.loss)).toBeLessThanOrEqual(1e-12 * Math.abs(expected.loss))
+      for (const [i, { chosen, rejected }] of gradients.entries()) {
+        expect(chosen).toBeCloseTo(expected.chosenGradient[i]!, 12)
+        expect(rejected).toBeCloseTo(expected.rejectedGradient[i]!, 12)
+      }
+    }
+  })
+
+  it("does not overflow", () => {
+    const { gradients, loss } = pairLoss([{ chosen: -1e4, rejected: 1e4, margin: 0 }], 0)
+    expect([loss, gradients]).toEqual([2e4, [{ chosen: -1, rejected: 1 }]])
   })
 })

@@ -8,13 +8,14 @@ import {
   GpuDevice,
   policyLayer,
   referenceLayer,
+  rewardModelLayer,
   sharedCriticLayer,
   type ModelSource,
   type PolicyOptions,
   type RunDirectory,
   type TrainingOptions,
 } from "@rlpt/engines"
-import type { SftConfig, TrainConfig } from "./config/schema.ts"
+import type { RewardConfig, SftConfig, TrainConfig, TrainingConfig } from "./config/schema.ts"
 import type { Prepared, PreparedPlugins } from "./configured-plugins.ts"
 import type { ModelPlace, TrainedPlaces } from "./model-place.ts"
 import { watchRewards } from "./reward-watchdog.ts"
@@ -98,22 +99,29 @@ export const sftEngines = (config: SftConfig, place: ModelPlace, device = device
     ...(config.fromScratch && { fromScratch: { seed: config.seed } }),
   }).pipe(Layer.provideMerge(device))
 
+/** The model of `rlpt reward`. */
+export const rewardEngines = (config: RewardConfig, place: ModelPlace, device = deviceOf(config)) =>
+  rewardModelLayer(policy(config, place)).pipe(Layer.provideMerge(device))
+
 /** A model to sample from. */
 export const samplingEngines = (adapter: TrainConfig["adapter"], place: ModelPlace, contextLength?: number) =>
   policyLayer(source({ ...(contextLength && { contextLength }) }, place)).pipe(
     Layer.provideMerge(GpuDevice.layer({ adapter })),
   )
 
-const policy = (config: TrainConfig | SftConfig, place: ModelPlace): PolicyOptions => ({
+const policy = (
+  config: TrainingConfig,
+  place: ModelPlace,
+): PolicyOptions & { readonly optimizer: TrainingOptions } => ({
   ...source(config, place),
   optimizer: optimizer(config),
   trainable: config.trainable,
   ...lora(config),
 })
 
-const lora = (config: TrainConfig | SftConfig) => config.lora && { lora: { ...config.lora, seed: config.seed } }
+const lora = (config: TrainingConfig) => config.lora && { lora: { ...config.lora, seed: config.seed } }
 
-const optimizer = (config: TrainConfig | SftConfig): TrainingOptions => ({
+const optimizer = (config: TrainingConfig): TrainingOptions => ({
   betas: [config.adamBeta1, config.adamBeta2],
   eps: config.adamEpsilon,
   weightDecay: config.weightDecay,

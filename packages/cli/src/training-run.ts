@@ -1,13 +1,5 @@
 import { Effect, Layer, Option, Path } from "effect"
-import {
-  Policy,
-  Task,
-  type CheckpointStore,
-  type Reward,
-  type RolloutEngine,
-  type Tokenizer,
-  type Tracker,
-} from "@rlpt/core"
+import { Policy, Task, type CheckpointStore, type Reward, type Tokenizer, type Tracker } from "@rlpt/core"
 import {
   checkNewName,
   createRun,
@@ -21,7 +13,7 @@ import {
 } from "@rlpt/engines"
 import { adapterName, softwareWarning } from "./adapter.ts"
 import type { LoadOptions, Loaded } from "./config/load.ts"
-import type { SftConfig, TrainConfig } from "./config/schema.ts"
+import type { TrainingConfig } from "./config/schema.ts"
 import { pluginRegistry, preparePlugins, type PreparedPlugins } from "./configured-plugins.ts"
 import { CliFailure } from "./failure.ts"
 import { header } from "./view/header.ts"
@@ -52,7 +44,7 @@ export interface PreparedRun<C> {
 }
 
 /** Reads and checks everything that the flags lead to. */
-export const prepareRun = Effect.fn("prepareRun")(function* <C extends TrainConfig | SftConfig, E, R>(
+export const prepareRun = Effect.fn("prepareRun")(function* <C extends TrainingConfig, E, R>(
   flags: TrainingFlags,
   load: (options: LoadOptions) => Effect.Effect<Loaded<C>, E, R>,
 ) {
@@ -68,7 +60,7 @@ export const prepareRun = Effect.fn("prepareRun")(function* <C extends TrainConf
   return { config: pinned(config, model), plugins, model, resumed } satisfies PreparedRun<C>
 })
 
-const resume = Effect.fnUntraced(function* <C extends TrainConfig | SftConfig, E, R>(
+const resume = Effect.fnUntraced(function* <C extends TrainingConfig, E, R>(
   { config, runName }: TrainingFlags,
   run: string,
   load: (options: LoadOptions) => Effect.Effect<Loaded<C>, E, R>,
@@ -88,23 +80,24 @@ const resume = Effect.fnUntraced(function* <C extends TrainConfig | SftConfig, E
   return yield* openRun({ outputDir, run })
 })
 
-const newRun = (config: TrainConfig | SftConfig): CreateRun => ({
+const newRun = (config: TrainingConfig): CreateRun => ({
   outputDir: config.outputDir,
   ...(config.runName !== undefined && { name: config.runName }),
   config,
 })
 
-type Engines = Policy | RolloutEngine | Tokenizer | PolicyInfo | GpuDevice
+/** What every run has. */
+type Engines = Policy | Tokenizer | PolicyInfo | GpuDevice
 
-/** What a training program may use. */
+/** What a training program may use besides the engines of its own. */
 type Services = Engines | Task | Reward | CheckpointStore | Tracker
 
 /** Starts or goes on with a run: trains, writes the model and says how it went. */
-export const trainingRun = Effect.fn("trainingRun")(function* <C extends TrainConfig | SftConfig, E1, E2>(
+export const trainingRun = Effect.fn("trainingRun")(function* <C extends TrainingConfig, Own, E1, E2>(
   command: string,
   { config, model, plugins, resumed }: PreparedRun<C>,
-  engines: Layer.Layer<Engines, E1>,
-  program: Effect.Effect<unknown, E2, Services>,
+  engines: Layer.Layer<Engines | Own, E1>,
+  program: Effect.Effect<unknown, E2, Services | Own>,
 ) {
   const screen = yield* Screen
   // Before the run has a folder: a machine without a GPU should not collect empty ones.
@@ -126,7 +119,7 @@ export const trainingRun = Effect.fn("trainingRun")(function* <C extends TrainCo
     yield* run.writeModel(yield* Effect.flatMap(Policy, (policy) => policy.exportModel))
     const lora = yield* exportPolicyAdapter(model.name)
     if (lora !== undefined) yield* run.writeAdapter(lora)
-    yield* summary(run, lora !== undefined)
+    yield* summary(run, lora !== undefined, command)
   }).pipe(
     Effect.onError(() => Effect.andThen(screen.live(""), sayHowToGoOn(command, run, config.outputDir))),
     Effect.provide(runLayer(plugins, run, config.root, config.maxSteps)),
@@ -155,7 +148,7 @@ const announceInterruption = Effect.gen(function* () {
 })
 
 /** How the run went and what to do with it. */
-const summary = Effect.fnUntraced(function* (run: RunDirectory, hasAdapter: boolean) {
+const summary = Effect.fnUntraced(function* (run: RunDirectory, hasAdapter: boolean, command: string) {
   const screen = yield* Screen
   const path = yield* Path.Path
   const course = courseLine(yield* readCourse(path.join(run.path, "metrics.jsonl")))
@@ -163,7 +156,9 @@ const summary = Effect.fnUntraced(function* (run: RunDirectory, hasAdapter: bool
     ...(course === undefined ? [] : [bold(screen, course)]),
     `model    ${run.model}`,
     ...(hasAdapter ? [`adapter  ${run.adapter}`] : []),
-    `try it   rlpt generate --model ${run.model} ${yield* examplePrompt}`,
+    command === "reward"
+      ? `use it   rlpt train --set algorithm=ppo --set criticModel=${run.path}`
+      : `try it   rlpt generate --model ${run.model} ${yield* examplePrompt}`,
   ]
   yield* Effect.forEach(lines, screen.print)
 })

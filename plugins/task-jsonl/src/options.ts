@@ -11,6 +11,9 @@ export const JsonlOptions = Schema.Struct({
   promptColumn: column("prompt"),
   /** What to imitate in supervised fine-tuning, written like the prompt; rows may lack it. */
   completionColumn: column("completion"),
+  /** The better and the worse of two completions, for the training of a reward model; rows may lack both. */
+  chosenColumn: column("chosen"),
+  rejectedColumn: column("rejected"),
   /** A whole conversation, for rows without a prompt: what comes before the assistant's first message is the prompt. */
   messagesColumn: column("messages"),
   /** Tools of a conversation, as JSON Schema; rows may lack it. */

@@ -21,18 +21,22 @@ const toTaskRow = Effect.fnUntraced(function* (row: Row, options: JsonlOptions):
   return { ...read, tools: yield* tools(row.place, toolsColumn, described), columns }
 })
 
+/** A prompt, and what may come with it: a completion to imitate, or two to compare. */
 const promptAndCompletion = Effect.fnUntraced(function* (
   row: Row,
-  { promptColumn, completionColumn }: JsonlOptions,
+  { promptColumn, completionColumn, chosenColumn, rejectedColumn }: JsonlOptions,
 ): Effect.fn.Return<TaskRow, TaskError> {
   const prompt = yield* content(row, promptColumn)
+  const kind = typeof prompt === "string" ? "text" : "messages"
+  const isPair = row.columns[chosenColumn] !== undefined && row.columns[rejectedColumn] !== undefined
+  if (isPair) {
+    const [chosen, rejected] = [yield* content(row, chosenColumn, kind), yield* content(row, rejectedColumn, kind)]
+    const { [promptColumn]: _, [chosenColumn]: __, [rejectedColumn]: ___, ...columns } = row.columns
+    return { prompt, chosen, rejected, columns }
+  }
   const { [promptColumn]: _, [completionColumn]: completion, ...columns } = row.columns
   if (completion === undefined) return { prompt, columns }
-  return {
-    prompt,
-    completion: yield* content(row, completionColumn, typeof prompt === "string" ? "text" : "messages"),
-    columns,
-  }
+  return { prompt, completion: yield* content(row, completionColumn, kind), columns }
 })
 
 /** A conversation up to its first answer, and the rest of it. */

@@ -5,6 +5,7 @@ import { generateCommand } from "./generate.ts"
 import { initCommand } from "./init.ts"
 import { planCommand } from "./plan.ts"
 import { pluginsCommand } from "./plugins.ts"
+import { rewardCommand } from "./reward.ts"
 import { sftCommand } from "./sft.ts"
 import { trainCommand } from "./train.ts"
 
@@ -14,6 +15,7 @@ export const rlpt = Command.make("rlpt").pipe(
   Command.withSubcommands([
     trainCommand,
     sftCommand,
+    rewardCommand,
     evalCommand,
     generateCommand,
     initCommand,

@@ -5,7 +5,7 @@ import type { ConfigDocument } from "./document.ts"
 import { quickStart } from "./quick-start.ts"
 import { findConfigFile, readConfigFile } from "./read.ts"
 import { camelCase } from "./schema-keys.ts"
-import { SftConfig, TrainConfig } from "./schema.ts"
+import { RewardConfig, SftConfig, TrainConfig } from "./schema.ts"
 
 export interface LoadOptions {
   /** Working directory. */
@@ -49,17 +49,26 @@ const shownPath = (path: Path.Path, directory: string, file: string): string => 
   return relative.startsWith("..") ? file : relative
 }
 
-const knownTo = (command: string, schema: typeof TrainConfig | typeof SftConfig, own: string) => (key: string) =>
-  Object.hasOwn(schema.fields, camelCase(key)) ? `it belongs to rlpt ${command}, not to rlpt ${own}` : undefined
+const schemas = { train: TrainConfig, sft: SftConfig, reward: RewardConfig }
+
+/** Explains a key that `own` lacks and another command has. */
+const foreignTo = (own: keyof typeof schemas) => (key: string) => {
+  const [owner] = Object.entries(schemas).find(([, { fields }]) => Object.hasOwn(fields, camelCase(key))) ?? []
+  return owner === undefined ? undefined : `it belongs to rlpt ${owner}, not to rlpt ${own}`
+}
 
 /** Configuration of `rlpt train`, `eval` and `doctor`. */
 export const loadTrainConfig = (options: LoadOptions) =>
   load(TrainConfig, options, {
     defaults: quickStart,
-    foreignKey: knownTo("sft", SftConfig, "train"),
+    foreignKey: foreignTo("train"),
     prepare: withAlgorithmDefaults,
   })
 
 /** Configuration of `rlpt sft`. */
 export const loadSftConfig = (options: LoadOptions) =>
-  load(SftConfig, options, { defaults: {}, foreignKey: knownTo("train", TrainConfig, "sft") })
+  load(SftConfig, options, { defaults: {}, foreignKey: foreignTo("sft") })
+
+/** Configuration of `rlpt reward`. */
+export const loadRewardConfig = (options: LoadOptions) =>
+  load(RewardConfig, options, { defaults: {}, foreignKey: foreignTo("reward") })

@@ -1,5 +1,12 @@
 import { Effect, Schema, SchemaTransformation } from "effect"
-import { checkSftOptions, checkTrainOptions, SftOptions, TrainOptions } from "@rlpt/algos"
+import {
+  checkRewardModelOptions,
+  checkSftOptions,
+  checkTrainOptions,
+  RewardModelOptions,
+  SftOptions,
+  TrainOptions,
+} from "@rlpt/algos"
 import { RewardSettings } from "@rlpt/core"
 import { checkTrained, trainedFields } from "./trained.ts"
 
@@ -90,3 +97,18 @@ export const SftConfig = Schema.Struct({
   ...SftOptions.fields,
 }).check(Schema.makeFilter((config) => [...checkTrained(config), ...checkSftOptions(config)]))
 export type SftConfig = typeof SftConfig.Type
+
+/** Configuration of `rlpt reward`. */
+export const RewardConfig = Schema.Struct({ ...runFields, ...RewardModelOptions.fields }).check(
+  Schema.makeFilter((config) => [
+    ...checkTrained(config),
+    ...checkRewardModelOptions(config),
+    ...((config.lora?.dropout ?? 0) > 0
+      ? [{ path: ["lora", "dropout"], issue: "rewards are compared as they are: a reward model takes none" }]
+      : []),
+  ]),
+)
+export type RewardConfig = typeof RewardConfig.Type
+
+/** Configuration of any command that trains. */
+export type TrainingConfig = TrainConfig | SftConfig | RewardConfig

@@ -16,7 +16,7 @@ describe("--help", () => {
   it.effect("lists the commands", () =>
     Effect.gen(function* () {
       const text = yield* help("--help")
-      for (const command of ["train", "sft", "eval", "generate", "init", "plan", "doctor", "plugins"]) {
+      for (const command of ["train", "sft", "reward", "eval", "generate", "init", "plan", "doctor", "plugins"]) {
         expect(text).toMatch(new RegExp(`^  ${command} +\\w`, "m"))
       }
     }),
@@ -25,6 +25,7 @@ describe("--help", () => {
   for (const command of [
     ["train"],
     ["sft"],
+    ["reward"],
     ["eval"],
     ["generate"],
     ["init"],

@@ -11,6 +11,9 @@ export interface TaskRow {
   readonly prompt: Content
   /** What to imitate, of the same kind as the prompt; only supervised fine-tuning reads it. */
   readonly completion?: Content
+  /** The better and the worse of two completions; only the training of a reward model reads them. */
+  readonly chosen?: Content
+  readonly rejected?: Content
   /** Tools that the chat template of a conversation tells the model of. */
   readonly tools?: ChatTools
   readonly columns: Readonly<Record<string, unknown>>

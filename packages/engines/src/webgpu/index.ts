@@ -8,6 +8,7 @@ export {
   PolicyInfo,
   policyLayer,
   referenceLayer,
+  rewardModelLayer,
   sharedCriticLayer,
   type ModelSource,
   type PolicyOptions,

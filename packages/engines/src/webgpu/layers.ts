@@ -76,12 +76,34 @@ export const policyLayer = (
         Context.add(Policy, makeModelEngine(gpu, model, optimizer)),
         Context.add(RolloutEngine, makeRolloutEngine(gpu, model, tokenizer, { rolloutBatchSize })),
         Context.add(Tokenizer, tokenizerService(tokenizer)),
-        Context.add(PolicyInfo, {
-          parameters: countParameters(model.decoder.specs),
-          trainable: model.trainable.reduce((sum, name) => sum + model.parameters[name]!.size, 0),
-          contextLength: model.config.contextLength,
-          model,
-        }),
+        Context.add(PolicyInfo, infoOf(model)),
+      )
+    }),
+  )
+
+/**
+ * A reward model that is trained: a model with a head that gives one number, which starts at zero unless the checkpoint
+ * has it.
+ */
+export const rewardModelLayer = (
+  options: PolicyOptions & { readonly optimizer: TrainingOptions },
+): Layer.Layer<Policy | Tokenizer | PolicyInfo, EngineError, GpuDevice> =>
+  Layer.effectContext(
+    Effect.gen(function* () {
+      const gpu = yield* GpuDevice
+      const { lora, trainable, optimizer } = options
+      const model = yield* load(options, {
+        head: "reward",
+        ...(lora && { lora }),
+        ...(trainable !== undefined && { trainable }),
+      })
+      const { tokenizer } = model
+      if (!tokenizer)
+        return yield* new EngineError({ message: `${named(options)}: has no tokenizer.json, and completions are text` })
+      return Context.empty().pipe(
+        Context.add(Policy, makeModelEngine(gpu, model, optimizer)),
+        Context.add(Tokenizer, tokenizerService(tokenizer)),
+        Context.add(PolicyInfo, infoOf(model)),
       )
     }),
   )
@@ -168,6 +190,13 @@ const load = ({ model, adapter, contextLength, dtype }: ModelSource, options: Lo
     const stored = { ...(adapter !== undefined && { adapter }), contextLength, ...(dtype && { dtype }) }
     return yield* attempt("cannot load the model", () => loadModel(gpu, model, { ...stored, ...options }))
   })
+
+const infoOf = (model: Model): PolicyInfo["Service"] => ({
+  parameters: countParameters(model.decoder.specs),
+  trainable: model.trainable.reduce((sum, name) => sum + model.parameters[name]!.size, 0),
+  contextLength: model.config.contextLength,
+  model,
+})
 
 const named = ({ model }: ModelSource): string => (typeof model === "string" ? model : "the model")
 
