@@ -52,6 +52,8 @@ export interface KvCache {
 export interface PassOptions {
   /** Writes keys and values there, and reads those of earlier tokens. */
   readonly cache?: KvCache
+  /** Each token belongs to a sequence of its own, as in decoding. Makes attention faster, and changes no result. */
+  readonly decoding?: boolean
   /** Keeps of each layer only what it hands on; a gradient computes the rest a second time, the same bits. */
   readonly gradientCheckpointing?: boolean
   /** u32 [2]: lets the adapter's dropout act, by this key. */
@@ -145,7 +147,7 @@ export const createDecoder = (
   }
 
   const hidden: Decoder["hidden"] = (parameters, { tokens, positions, spans }, pass = {}) => {
-    const { cache, gradientCheckpointing = false, dropoutKey } = pass
+    const { cache, decoding = false, gradientCheckpointing = false, dropoutKey } = pass
     const dropoutKeys = adapter && dropoutKey && dropoutKeysOf(adapter, dropoutKey)
     const { norm, project, gate, join } = modulesOf(parameters, dropoutKeys)
 
@@ -161,7 +163,7 @@ export const createDecoder = (
       }
       const split = { ...heads, ...(cache && { cache: { cache: cache.layers[i]!, rows: cache.rows } }) }
       const { q, kv } = angles === undefined ? splitHeads(qkv, split) : rope(qkv, tables[angles]!, positions, split)
-      const attended = attention(q, kv, spans, { ...heads, scale, window, softCap })
+      const attended = attention(q, kv, spans, { ...heads, scale, window, softCap, alone: decoding })
       const x = join(input, attended, `${at}.self_attn.o_proj`, outputBias, `${at}.post_attention_layernorm`)
 
       const { activation, gated, bias: mlpBias } = config.feedForward

@@ -4,7 +4,7 @@ import { logProbChunkBytes } from "@rlpt/tensor"
 
 /** Sequences as the host arrays that a forward pass reads, padded to sizes that few programs have to be recorded for. */
 export interface PackedBatch {
-  /** i32 [N]; rows beyond the last sequence are one-token sequences of their own. */
+  /** i32 [N]; rows beyond the last sequence are sequences of their own, of a few tokens. */
   readonly tokens: Int32Array<ArrayBuffer>
   readonly positions: Int32Array<ArrayBuffer>
   /** i32 [N, 4]. */
@@ -27,6 +27,17 @@ export const bucket = (count: number): number => {
   return Math.ceil(count / step) * step
 }
 
+/** Tokens of a sequence of padding: few, yet enough that attention has rows to take together. */
+const paddingLength = 8
+
+/** Makes sequences of the rows from `first` on. */
+export const padSpans = (spans: Int32Array, first: number): void => {
+  for (let row = first; row < spans.length / 4; row++) {
+    const position = (row - first) % paddingLength
+    spans.set([0, 0, row - position, position + 1], 4 * row)
+  }
+}
+
 /** Bytes of logits that exist at one time while so many completion tokens of one batch are scored. */
 export const scoringBytes = (tokens: number, vocabSize: number): number => logProbChunkBytes(bucket(tokens), vocabSize)
 
@@ -40,7 +51,7 @@ export const packBatch = (sequences: ReadonlyArray<TokenSequence>): PackedBatch 
   tokens.set(packed.tokens)
   positions.set(packed.positions)
   spans.set(packed.spans)
-  for (let row = packed.tokens.length; row < rows; row++) spans.set([0, 0, row, 1], 4 * row)
+  padSpans(spans, packed.tokens.length)
 
   const lengths = sequences.map((sequence) => sequence.tokens.length - sequence.promptLength)
   const total = lengths.reduce((sum, length) => sum + length, 0)

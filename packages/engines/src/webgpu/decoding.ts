@@ -11,7 +11,7 @@ import {
   type Tensor,
 } from "@rlpt/tensor"
 import { packSequences } from "@rlpt/models"
-import { bucket } from "./batch.ts"
+import { bucket, padSpans } from "./batch.ts"
 
 /** One completion to be sampled. */
 export interface Job {
@@ -141,7 +141,7 @@ export class Decoding {
         return draw(embedding(decoder.hidden(parameters, input, { cache: { layers: cache, rows: rows! } }), last!))
       }),
       decode: this.#gpu.compile(() =>
-        draw(decoder.hidden(parameters, state, { cache: { layers: cache, rows: state.rows } })),
+        draw(decoder.hidden(parameters, state, { cache: { layers: cache, rows: state.rows }, decoding: true })),
       ),
     }
     this.#programs.set(key, programs)
@@ -202,7 +202,7 @@ export class Decoding {
       return padded
     }
     const spans = pad(packed.spans, 4 * rows)
-    for (let row = packed.tokens.length; row < rows; row++) spans.set([0, 0, row, 1], 4 * row)
+    padSpans(spans, packed.tokens.length)
     const last = new Int32Array(batch)
     for (let b = 0; b < jobs.length; b++) {
       const prompt = prompts.indexOf[b]!
