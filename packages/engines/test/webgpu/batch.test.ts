@@ -31,15 +31,17 @@ describe("packBatch", () => {
     expect(batch.tokens.length).toBe(64)
   })
 
-  test("lets each token see its own sequence up to itself, and a row of padding itself alone", () => {
+  test("lets each token see its own sequence up to itself, and rows of padding sequences of their own", () => {
     const span = (row: number) => [...batch.spans.subarray(4 * row, 4 * row + 4)]
-    expect([0, 2, 3, 7, 8, 63].map(span)).toEqual([
+    expect([0, 2, 3, 7, 8, 15, 16, 63].map(span)).toEqual([
       [0, 0, 0, 1],
       [0, 0, 0, 3],
       [0, 0, 3, 1],
       [0, 0, 4, 4],
       [0, 0, 8, 1],
-      [0, 0, 63, 1],
+      [0, 0, 8, 8],
+      [0, 0, 16, 1],
+      [0, 0, 56, 8],
     ])
   })
 

@@ -6,7 +6,9 @@ import type { Tensor } from "../graph/tensor.ts"
 import { plainKeyGradient, plainQueryGradient } from "./attention-plain-gradient.ts"
 import { plainAttention } from "./attention-plain.ts"
 import type { AttentionLaunch, AttentionProblem } from "./attention-problem.ts"
-import { queryTile, subgroupAttention } from "./attention-subgroup.ts"
+import { subgroupKeyGradient, subgroupQueryGradient } from "./attention-subgroup-gradient.ts"
+import { queryTile, rowsFor } from "./attention-subgroup-queries.ts"
+import { subgroupAttention } from "./attention-subgroup.ts"
 import type { HeadShape } from "./rope.ts"
 
 export interface AttentionOptions extends HeadShape {
@@ -24,12 +26,29 @@ interface Attributes extends Omit<AttentionProblem, "rows"> {
   readonly alone: boolean
 }
 
-/** The kernel that suits the device; all give the same bits. */
+/** Lanes of the subgroups by which the device is to compute attention; 0 for none. Any choice gives the same bits. */
+const lanesOf = ({ isSoftware, subgroupSize }: DeviceTraits): number =>
+  isSoftware && (subgroupSize === 4 || subgroupSize === 8) ? subgroupSize : 0
+
 const forward = (problem: AttentionProblem, alone: boolean, device: DeviceTraits): AttentionLaunch => {
-  const lanes = device.subgroupSize
-  return device.isSoftware && (lanes === 4 || lanes === 8)
-    ? subgroupAttention(problem, lanes, queryTile(problem, lanes, alone))
+  const lanes = lanesOf(device)
+  return lanes > 0
+    ? subgroupAttention(problem, lanes, queryTile(problem, lanes, { alone }))
     : plainAttention(problem, device.isSoftware)
+}
+
+/** The gradients hold more at a time: half as many rows do. */
+const gradients = (problem: AttentionProblem, device: DeviceTraits) => {
+  const lanes = lanesOf(device)
+  return lanes > 0
+    ? {
+        queries: subgroupQueryGradient(problem, lanes, queryTile(problem, lanes, { most: lanes })),
+        keys: subgroupKeyGradient(problem, lanes, rowsFor(2 * problem.headDim, lanes, lanes)),
+      }
+    : {
+        queries: plainQueryGradient(problem, device.isSoftware),
+        keys: plainKeyGradient(problem, device.isSoftware),
+      }
 }
 
 const attentionOp: FusedOp<Attributes> = {
@@ -74,8 +93,7 @@ const gradientOp: FusedOp<Attributes> = {
   lower: (emit, [q, kv, spans, o, lse, grad], [dq, dkv], attributes) => {
     const problem = { rows: q!.spec.shape[0]!, ...attributes }
     const delta = emit.scratch({ shape: [problem.rows, problem.heads], dtype: "f32" })
-    const queries = plainQueryGradient(problem, emit.device.isSoftware)
-    const keys = plainKeyGradient(problem, emit.device.isSoftware)
+    const { queries, keys } = gradients(problem, emit.device)
     emit.launch(queries.kernel, [q!, kv!, spans!, o!, lse!, grad!, dq!, delta], queries.params, queries.grid)
     emit.launch(keys.kernel, [q!, kv!, spans!, lse!, delta, grad!, dkv!], keys.params, keys.grid)
   },

@@ -2,9 +2,12 @@ import { describe, expect, test } from "vitest"
 import { applyFused } from "../../src/graph/apply.ts"
 import type { FusedOp } from "../../src/graph/fused-op.ts"
 import type { Tensor } from "../../src/graph/tensor.ts"
+import { plainKeyGradient, plainQueryGradient } from "../../src/kernels/attention-plain-gradient.ts"
 import { plainAttention } from "../../src/kernels/attention-plain.ts"
 import type { AttentionLaunch, AttentionProblem } from "../../src/kernels/attention-problem.ts"
-import { queryTile, subgroupAttention, type QueryTile } from "../../src/kernels/attention-subgroup.ts"
+import { subgroupKeyGradient, subgroupQueryGradient } from "../../src/kernels/attention-subgroup-gradient.ts"
+import { queryTile, type QueryTile } from "../../src/kernels/attention-subgroup-queries.ts"
+import { subgroupAttention } from "../../src/kernels/attention-subgroup.ts"
 import { testDevice } from "../device.ts"
 import { expectSameBits, randomArray } from "../reference.ts"
 
@@ -23,6 +26,22 @@ const forwardOp: FusedOp<{ readonly problem: AttentionProblem; readonly form: Fo
   },
 }
 
+interface Gradients {
+  readonly queries: Form
+  readonly keys: Form
+}
+
+const queryGradientOp: FusedOp<{ readonly problem: AttentionProblem; readonly form: Form }> = {
+  ...forwardOp,
+  name: "attention query gradient by a chosen kernel",
+}
+
+const keyGradientOp: FusedOp<{ readonly problem: AttentionProblem; readonly form: Form }> = {
+  ...forwardOp,
+  name: "attention key gradient by a chosen kernel",
+  infer: ([, kv]) => [kv!],
+}
+
 const bySubgroup =
   (tile: (problem: AttentionProblem) => QueryTile): Form =>
   (problem) =>
@@ -32,14 +51,28 @@ const bySubgroup =
 const forms: Readonly<Record<string, Form>> = {
   plain: (problem) => plainAttention(problem, gpu.traits.isSoftware),
   ...((lanes === 4 || lanes === 8) && {
-    "a subgroup to several rows": bySubgroup((problem) => queryTile(problem, lanes, false)),
-    "a subgroup to a row": bySubgroup((problem) => queryTile(problem, lanes, true)),
+    "a subgroup to several rows": bySubgroup((problem) => queryTile(problem, lanes)),
+    "a subgroup to a row": bySubgroup((problem) => queryTile(problem, lanes, { alone: true })),
     "a subgroup to one head of three rows": bySubgroup(() => ({ rows: 3, parts: 1 })),
   }),
 }
 
 type Shape = Omit<AttentionProblem, "rows" | "scale">
+const shape: Shape = { heads: 4, kvHeads: 2, headDim: 8, window: undefined, softCap: undefined }
 const wide: Shape = { heads: 6, kvHeads: 2, headDim: 36, window: 21, softCap: 1.5 }
+
+const gradients: Readonly<Record<string, Gradients>> = {
+  plain: {
+    queries: (problem) => plainQueryGradient(problem, gpu.traits.isSoftware),
+    keys: (problem) => plainKeyGradient(problem, gpu.traits.isSoftware),
+  },
+  ...((lanes === 4 || lanes === 8) && {
+    subgroup: {
+      queries: (problem) => subgroupQueryGradient(problem, lanes, queryTile(problem, lanes, { most: lanes })),
+      keys: (problem) => subgroupKeyGradient(problem, lanes, lanes),
+    },
+  }),
+}
 
 const packed = (lengths: readonly number[]): Span[] => {
   let base = 0
@@ -70,7 +103,6 @@ const expectSame = (values: readonly ArrayLike<number>[], first: readonly ArrayL
   values.forEach((value, i) => expectSameBits(value, first[i]!, what))
 
 describe("every kernel of attention gives the same bits", () => {
-  const shape = { heads: 4, kvHeads: 2, headDim: 8, window: undefined, softCap: undefined }
   test.each<[string, Shape, readonly Span[]]>([
     ["packed sequences", shape, packed([1, 70, 9])],
     ["a window", { ...shape, window: 33 }, packed([50, 20])],
@@ -111,4 +143,29 @@ describe("every kernel of attention gives the same bits", () => {
       expect([...out!.subarray(37 * 16)].every(Number.isNaN), name).toBe(true)
     }
   })
+})
+
+test.each<[string, Shape, readonly number[]]>([
+  ["packed sequences", shape, [1, 70, 9, 2]],
+  ["a window", { ...shape, window: 13 }, [50, 20]],
+  ["three heads of 36 to a key head, a window and a soft cap", wide, [3, 60]],
+])("every kernel gives the same bits of the gradient: %s", async (_, shape, lengths) => {
+  const spans = packed(lengths)
+  const rows = spans.length
+  const problem = { ...shape, rows, scale: 0.5 }
+  const [wideQ, wideKv] = [shape.heads * shape.headDim, 2 * shape.kvHeads * shape.headDim]
+  const [q, kv, grad] = [
+    gpu.tensor(randomArray(rows * wideQ, 1, -2, 2), [rows, wideQ]),
+    gpu.tensor(randomArray(rows * wideKv, 2, -2, 2), [rows, wideKv]),
+    gpu.tensor(randomArray(rows * wideQ, 3), [rows, wideQ]),
+  ]
+  const span = spanTensor(spans)
+  const [o, lse] = applyFused(forwardOp, [q, kv, span], { problem, form: forms.plain! })
+  const results = Object.entries(gradients).map(([name, { queries, keys }]) => {
+    const [dq, delta] = applyFused(queryGradientOp, [q, kv, span, o!, lse!, grad], { problem, form: queries })
+    const [dkv] = applyFused(keyGradientOp, [q, kv, span, lse!, delta!, grad], { problem, form: keys })
+    return { name, outputs: [dq!, delta!, dkv!] }
+  })
+  const [first, ...rest] = await Promise.all(results.map(({ outputs }) => gpu.readAll(outputs)))
+  rest.forEach((values, i) => expectSame(values, first!, results[i + 1]!.name))
 })
