@@ -65,7 +65,7 @@ export const compileFunction = <Args extends readonly Tensor[], Result extends O
     const inputs = specs.map((spec, index) => new Node({ kind: "input", index }, [], [spec]))
     const args = inputs.map((node) => new Tensor(gpu, { node, output: 0 })) as unknown as Args
     const { result, effects } = host.trace(() => fn(...args))
-    const tensors = listOutputs(result)
+    const tensors = listOutputs(result, owner)
     const values = tensors.map((tensor) => tensor.value)
     const program = host.program(values, effects, inputs)
     const rebuild = (storages: readonly Storage[]): Result =>
@@ -81,6 +81,12 @@ export const compileFunction = <Args extends readonly Tensor[], Result extends O
   }
   let version = host.kernelsVersion()
   const lookup = (args: Args): Recorded<Result> => {
+    const other = args.findIndex((arg) => !(arg instanceof Tensor))
+    if (other >= 0)
+      throw new TensorError(
+        owner,
+        `argument ${other} is no tensor: a compiled function takes tensors, and closes over the rest`,
+      )
     if (version !== host.kernelsVersion()) forget()
     version = host.kernelsVersion()
     const specs = args.map(({ shape, dtype }) => ({ shape, dtype }))
@@ -112,8 +118,17 @@ export const compileFunction = <Args extends readonly Tensor[], Result extends O
 }
 
 /** The tensors among `outputs`, in a fixed order. */
-const listOutputs = (outputs: Outputs): readonly Tensor[] =>
-  outputs instanceof Tensor ? [outputs] : Object.values(outputs)
+const listOutputs = (outputs: Outputs, owner: string): readonly Tensor[] => {
+  const isRecord = typeof outputs === "object" && outputs !== null && !(outputs instanceof Promise)
+  const tensors: readonly unknown[] =
+    outputs instanceof Tensor ? [outputs] : isRecord ? Object.values(outputs) : [outputs]
+  if (tensors.some((tensor) => !(tensor instanceof Tensor)))
+    throw new TensorError(
+      owner,
+      "a compiled function returns a tensor, a list or a record of tensors, and is not async",
+    )
+  return tensors as readonly Tensor[]
+}
 
 /** `tensors` in the form in which a function returned its outputs. */
 const rebuildOutputs = <Result extends Outputs>(shape: Result, tensors: readonly Tensor[]): Result => {

@@ -13,10 +13,16 @@ import {
 } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import type { Tensor } from "../graph/tensor.ts"
+import { float32ToBfloat16, float32ToFloat16 } from "../io/half.ts"
+import { checkShape } from "../ops/axes.ts"
 import { normalArray, uniformArray } from "../random/host.ts"
 import { hostData, type Nested } from "./host-data.ts"
 import type { Storage } from "./storage.ts"
 
+/** What one number can fill a tensor of. */
+export type FilledType = ComputeType | HalfType | "bool"
+
+const halves = { f16: float32ToFloat16, bf16: float32ToBfloat16 } as const
 const arrays = { f32: Float32Array, i32: Int32Array, u32: Uint32Array } as const
 
 /** Ways to make tensors from nothing: what a device adds to the operations between them. */
@@ -25,6 +31,7 @@ export abstract class TensorFactory {
   tensor(data: HostArray | Nested, shape?: Shape, owner = "tensor"): Tensor {
     const { array, shape: own } = hostData(data)
     const full = shape ?? own
+    checkShape("tensor", full)
     if (sizeOf(full) !== array.length)
       throw new ShapeError("tensor", `${array.length} elements do not fill shape ${showShape(full)}`)
     return this.upload(array, full, dtypeOf(array), owner)
@@ -46,17 +53,35 @@ export abstract class TensorFactory {
 
   /** Zeros with memory of their own, unlike {@link constant}. */
   zeros(shape: Shape, dtype: DType = "f32", owner = "tensor"): Tensor {
+    checkShape("zeros", shape)
     const bytes = Math.ceil(bytesOf(dtype, sizeOf(shape)) / 4) * 4
     return this.upload(new Uint8Array(bytes), shape, dtype, owner)
   }
 
-  ones(shape: Shape, dtype: ComputeType = "f32"): Tensor {
+  ones(shape: Shape, dtype: FilledType = "f32"): Tensor {
     return this.full(shape, 1, dtype)
   }
 
-  /** `value` everywhere, with memory of its own. */
-  full(shape: Shape, value: number, dtype: ComputeType = "f32"): Tensor {
-    return this.tensor(new arrays[dtype](sizeOf(shape)).fill(value), shape)
+  /** `value` everywhere, with memory of its own. Of a bool, what is not 0 is 1. */
+  full(shape: Shape, value: number, dtype: FilledType = "f32"): Tensor {
+    checkShape("full", shape)
+    const size = sizeOf(shape)
+    switch (dtype) {
+      case "f16":
+      case "bf16":
+        return this.half(new Uint16Array(size).fill(halves[dtype](Float32Array.of(value))[0]!), shape, dtype)
+      case "bool":
+        return this.upload(new Uint32Array(size).fill(value === 0 ? 0 : 1), shape, dtype, "tensor")
+      case "f32":
+        return this.tensor(new Float32Array(size).fill(value), shape)
+      case "i32":
+      case "u32": {
+        if (arrays[dtype].of(value)[0] !== value) throw new ShapeError("full", `${value} is no number of ${dtype}`)
+        return this.tensor(new arrays[dtype](size).fill(value), shape)
+      }
+      default:
+        throw new ShapeError("full", `${String(dtype satisfies never)} is not made of single numbers`)
+    }
   }
 
   /** start, start + step, … (`count` of them). */
@@ -68,6 +93,7 @@ export abstract class TensorFactory {
       dtype = "f32",
     }: { readonly start?: number; readonly step?: number; readonly dtype?: ComputeType } = {},
   ): Tensor {
+    checkShape("arange", [count])
     const data = new arrays[dtype](count)
     for (let i = 0; i < count; i++) data[i] = start + i * step
     return this.tensor(data)
@@ -75,6 +101,7 @@ export abstract class TensorFactory {
 
   /** `count` numbers from `start` to `stop`, both included, at equal distances. */
   linspace(start: number, stop: number, count: number): Tensor {
+    checkShape("linspace", [count])
     return this.tensor(
       Float32Array.from({ length: count }, (_, i) =>
         i === count - 1 ? stop : start + (i * (stop - start)) / (count - 1),
@@ -84,6 +111,7 @@ export abstract class TensorFactory {
 
   /** 1 on the diagonal, 0 elsewhere: [rows, columns]. */
   eye(rows: number, columns = rows): Tensor {
+    checkShape("eye", [rows, columns])
     const data = new Float32Array(rows * columns)
     for (let i = 0; i < Math.min(rows, columns); i++) data[i * columns + i] = 1
     return this.tensor(data, [rows, columns])
@@ -91,6 +119,7 @@ export abstract class TensorFactory {
 
   /** A tensor of f16 or bf16 from their bit patterns. */
   half(bits: Uint16Array<ArrayBuffer>, shape: Shape, dtype: HalfType, owner = "tensor"): Tensor {
+    checkShape("half", shape)
     if (bits.length !== sizeOf(shape))
       throw new ShapeError("half", `${bits.length} elements do not fill ${showShape(shape)}`)
     if (bits.length % 2 === 0) return this.upload(bits, shape, dtype, owner)
@@ -109,11 +138,13 @@ export abstract class TensorFactory {
 
   /** Normal deviates, a function of `seed` and the element's position alone. */
   normal(shape: Shape, options: { readonly seed: number; readonly mean?: number; readonly std?: number }): Tensor {
+    checkShape("normal", shape)
     return this.tensor(normalArray(sizeOf(shape), options), shape)
   }
 
   /** Uniform deviates in [low, high), a function of `seed` and the element's position alone. */
   uniform(shape: Shape, options: { readonly seed: number; readonly low?: number; readonly high?: number }): Tensor {
+    checkShape("uniform", shape)
     return this.tensor(uniformArray(sizeOf(shape), options), shape)
   }
 

@@ -90,6 +90,8 @@ export const crossEntropy = (
   const loss = applyFused(crossEntropyOp, rows, undefined)[0]!
   if (reduction === "none") return loss.reshape(targets.shape)
   if (reduction === "sum") return loss.sum()
+  if (reduction !== "mean")
+    throw new ShapeError("crossEntropy", `the reduction is mean, sum or none, not ${String(reduction satisfies never)}`)
   const counted = targets.greaterEqual(0).and(targets.less(classes))
   return loss.sum().div(counted.sum())
 }

@@ -5,6 +5,7 @@ import type { FusedOp } from "../graph/fused-op.ts"
 import type { Spec } from "../graph/node.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
+import { checkShape } from "../ops/axes.ts"
 import { pcg4dWgsl, streams, unitWgsl } from "../random/host.ts"
 
 export type Distribution = "bits" | "uniform" | "normal" | "integers"
@@ -70,8 +71,10 @@ const randomOp: FusedOp<Attributes> = {
 }
 
 /** Independent draws from the counters 0, 1, … of `key` (u32 [2]). */
-export const draw = (key: Tensor, distribution: Distribution, shape: Shape, a = 0, b = 1): Tensor =>
-  applyFusedOne(randomOp, [key], { distribution, shape, a, b })
+export const draw = (key: Tensor, distribution: Distribution, shape: Shape, a = 0, b = 1): Tensor => {
+  checkShape(`random.${distribution}`, shape)
+  return applyFusedOne(randomOp, [key], { distribution, shape, a, b })
+}
 
 const deriveKeys: Kernel = {
   name: "random keys",

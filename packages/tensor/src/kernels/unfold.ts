@@ -29,16 +29,26 @@ const placesAlong = (window: Window, length: number, direction: 0 | 1): number =
   return Math.floor((length + 2 * window.padding[direction] - extent) / window.stride[direction]) + 1
 }
 
-/** Rows and columns that a window makes of an image of `shape`, or a `ShapeError`. */
-export const placesOf = (shape: Shape, window: Window): Pair => {
+/** Rows and columns that a window makes of an image of `shape`, or a `ShapeError` of `operation`. */
+export const placesOf = (operation: string, shape: Shape, window: Window): Pair => {
   const [, channels, height, width] = shape
-  const numbers = [...window.size, ...window.stride, ...window.dilation, window.groups]
-  if (shape.length !== 4 || numbers.some((n) => !(n > 0 && Number.isInteger(n))) || channels! % window.groups !== 0)
-    throw new ShapeError("unfold", `${JSON.stringify(window)} does not fit ${showShape(shape)}`)
+  const { size, stride, padding, dilation, groups } = window
+  if (shape.length !== 4) throw new ShapeError(operation, `needs [B, C, H, W], got ${showShape(shape)}`)
+  for (const [name, least, numbers] of [
+    ["size", 1, size],
+    ["stride", 1, stride],
+    ["padding", 0, padding],
+    ["dilation", 1, dilation],
+    ["groups", 1, [groups]],
+  ] as const)
+    if (numbers.some((n) => !Number.isInteger(n) || n < least))
+      throw new ShapeError(operation, `${name} is ${numbers.join(" × ")}: it must be whole, and at least ${least}`)
+  if (channels! % groups !== 0)
+    throw new ShapeError(operation, `${groups} groups do not divide the channels of ${showShape(shape)}`)
   const places = [placesAlong(window, height!, 0), placesAlong(window, width!, 1)] as const
   if (places.some((count) => count < 1))
     throw new ShapeError(
-      "unfold",
+      operation,
       `a window of ${window.size.join(" × ")} is larger than ${showShape(shape)} with its padding`,
     )
   return places
@@ -116,7 +126,7 @@ const foldKernel: Kernel = {
 
 const columnsShape = (attributes: Attributes): Shape => {
   const [batch, channels] = attributes.shape as [number, number]
-  const [rows, columns] = placesOf(attributes.shape, attributes)
+  const [rows, columns] = placesOf("unfold", attributes.shape, attributes)
   const { groups, size } = attributes
   return [groups, batch * rows * columns, (channels / groups) * size[0] * size[1]]
 }
@@ -134,7 +144,7 @@ const unfoldOp: FusedOp<Attributes> = {
     emit.launch(
       unfoldKernel,
       [x!, out!],
-      values(items, attributes, placesOf(attributes.shape, attributes)),
+      values(items, attributes, placesOf("unfold", attributes.shape, attributes)),
       gridFor(items, 64),
     )
   },
@@ -149,7 +159,7 @@ const foldOp: FusedOp<Attributes> = {
     emit.launch(
       foldKernel,
       [x!, out!],
-      values(items, attributes, placesOf(attributes.shape, attributes)),
+      values(items, attributes, placesOf("unfold", attributes.shape, attributes)),
       gridFor(items, 64),
     )
   },
@@ -160,7 +170,4 @@ const foldOp: FusedOp<Attributes> = {
  * What a window sees at each of its places, a row each: x [B, C, H, W] becomes [groups, B·rows·columns, C/groups·h·w],
  * 0 outside of the image. Its gradient adds up what each element was seen as.
  */
-export const unfold = (x: Tensor, window: Window): Tensor => {
-  placesOf(x.shape, window)
-  return applyFusedOne(unfoldOp, [x], { ...window, shape: x.shape })
-}
+export const unfold = (x: Tensor, window: Window): Tensor => applyFusedOne(unfoldOp, [x], { ...window, shape: x.shape })

@@ -4,6 +4,12 @@ import { ShapeError } from "../errors.ts"
 /** One axis or several; negative ones count from the last. */
 export type Axes = number | readonly number[]
 
+/** Refuses what is no shape: sizes are whole numbers from 0 on. */
+export const checkShape = (operation: string, shape: Shape): void => {
+  if (!Array.isArray(shape) || shape.some((dim) => !Number.isSafeInteger(dim) || dim < 0))
+    throw new ShapeError(operation, `a shape is a list of whole numbers from 0 on, not ${JSON.stringify(shape)}`)
+}
+
 /** `axis` of `shape` as a number from 0 on, or a `ShapeError`. */
 export const axisOf = (operation: string, shape: Shape, axis: number): number => {
   const positive = axis < 0 ? axis + shape.length : axis

@@ -22,37 +22,9 @@ const pairOf = (size: number | Pair): Pair => (typeof size === "number" ? [size,
  * [B, O, ⌊(H + 2·padding − dilation·(h − 1) − 1) / stride⌋ + 1, …]. The windows are laid out as rows of a matrix (K.
  * Chellapilla, S. Puri and P. Simard, 2006) that one product multiplies with the weights.
  */
-export const conv2d = (
-  x: Tensor,
-  weight: Tensor,
-  { bias, stride = 1, padding = 0, dilation = 1, groups = 1 }: ConvolutionOptions<number | Pair> = {},
-): Tensor => {
-  const [out, perGroup, height, width] = weight.shape
-  if (x.shape.length !== 4 || weight.shape.length !== 4 || x.shape[1] !== perGroup! * groups || out! % groups !== 0)
-    throw new ShapeError(
-      "conv2d",
-      `x ${showShape(x.shape)} and weight ${showShape(weight.shape)} must be [B, C, H, W] and [O, C/${groups}, h, w]`,
-    )
-  const window: Window = {
-    size: [height!, width!],
-    stride: pairOf(stride),
-    padding: pairOf(padding),
-    dilation: pairOf(dilation),
-    groups,
-  }
-  const [rows, columns] = placesOf(x.shape, window)
-  const batch = x.shape[0]!
-  const matrix = weight.reshape([groups, out! / groups, perGroup! * height! * width!])
-  const seen = unfold(x, window)
-  const product =
-    groups === 1
-      ? seen.squeeze(0).matmul(matrix.squeeze(0), { transposeB: true })
-      : seen.matmul(matrix, { transposeB: true })
-  const result = product
-    .reshape([groups, batch, rows, columns, out! / groups])
-    .transpose([1, 0, 4, 2, 3])
-    .reshape([batch, out!, rows, columns])
-  return bias ? result.add(bias.reshape([out!, 1, 1])) : result
+export const conv2d = (x: Tensor, weight: Tensor, options: ConvolutionOptions<number | Pair> = {}): Tensor => {
+  checkOperands("conv2d", x, weight, ["B, C, H, W", "h, w"], options)
+  return convolve("conv2d", x, weight, options)
 }
 
 /** {@link conv2d} along one axis. x: [B, C, L]; weight: [O, C/groups, l]; result: [B, O, places]. */
@@ -61,13 +33,57 @@ export const conv1d = (
   weight: Tensor,
   { stride = 1, padding = 0, dilation = 1, ...options }: ConvolutionOptions<number> = {},
 ): Tensor => {
-  if (x.shape.length !== 3 || weight.shape.length !== 3)
-    throw new ShapeError(
-      "conv1d",
-      `x ${showShape(x.shape)} and weight ${showShape(weight.shape)} must be [B, C, L] and [O, C/groups, l]`,
-    )
+  checkOperands("conv1d", x, weight, ["B, C, L", "l"], options)
   const flat = { stride: [1, stride], padding: [0, padding], dilation: [1, dilation] } as const
-  return conv2d(x.unsqueeze(2), weight.unsqueeze(2), { ...options, ...flat }).squeeze(2)
+  return convolve("conv1d", x.unsqueeze(2), weight.unsqueeze(2), { ...options, ...flat }).squeeze(2)
+}
+
+const checkOperands = (
+  operation: string,
+  x: Tensor,
+  weight: Tensor,
+  [image, window]: readonly [image: string, window: string],
+  { bias, groups = 1 }: Pick<ConvolutionOptions<unknown>, "bias" | "groups">,
+): void => {
+  const [out, perGroup] = weight.shape
+  const rank = image.split(",").length
+  const fits = x.shape.length === rank && weight.shape.length === rank
+  if (!fits || x.shape[1] !== perGroup! * groups || out! % groups !== 0)
+    throw new ShapeError(
+      operation,
+      `x ${showShape(x.shape)} and weight ${showShape(weight.shape)} must be [${image}] and [O, C/${groups}, ${window}]`,
+    )
+  if (bias && showShape(bias.shape) !== showShape([out!]))
+    throw new ShapeError(operation, `the bias must be [${out}], not ${showShape(bias.shape)}`)
+}
+
+const convolve = (
+  operation: string,
+  x: Tensor,
+  weight: Tensor,
+  { bias, stride = 1, padding = 0, dilation = 1, groups = 1 }: ConvolutionOptions<number | Pair>,
+): Tensor => {
+  const [out, perGroup, height, width] = weight.shape as [number, number, number, number]
+  const window: Window = {
+    size: [height, width],
+    stride: pairOf(stride),
+    padding: pairOf(padding),
+    dilation: pairOf(dilation),
+    groups,
+  }
+  const [rows, columns] = placesOf(operation, x.shape, window)
+  const batch = x.shape[0]!
+  const matrix = weight.reshape([groups, out / groups, perGroup * height * width])
+  const seen = unfold(x, window)
+  const product =
+    groups === 1
+      ? seen.squeeze(0).matmul(matrix.squeeze(0), { transposeB: true })
+      : seen.matmul(matrix, { transposeB: true })
+  const result = product
+    .reshape([groups, batch, rows, columns, out / groups])
+    .transpose([1, 0, 4, 2, 3])
+    .reshape([batch, out, rows, columns])
+  return bias ? result.add(bias.reshape([out, 1, 1])) : result
 }
 
 export interface PoolOptions {
@@ -77,12 +93,13 @@ export interface PoolOptions {
 
 /** Folds what a window sees of each channel: [B, C, H, W] to [B, C, rows, columns]. */
 const pool = (
+  operation: string,
   x: Tensor,
   size: number | Pair,
   { stride = size }: PoolOptions,
   fold: (seen: Tensor) => Tensor,
 ): Tensor => {
-  const channels = x.shape[1] ?? 0
+  const channels = x.shape[1] ?? 1
   const window: Window = {
     size: pairOf(size),
     stride: pairOf(stride),
@@ -90,14 +107,14 @@ const pool = (
     dilation: [1, 1],
     groups: channels,
   }
-  const [rows, columns] = placesOf(x.shape, window)
+  const [rows, columns] = placesOf(operation, x.shape, window)
   return fold(unfold(x, window)).reshape([channels, x.shape[0]!, rows, columns]).transpose([1, 0, 2, 3])
 }
 
 /** The largest element that each window sees. */
 export const maxPool2d = (x: Tensor, size: number | Pair, options: PoolOptions = {}): Tensor =>
-  pool(x, size, options, (seen) => seen.max(-1))
+  pool("maxPool2d", x, size, options, (seen) => seen.max(-1))
 
 /** The mean of what each window sees. */
 export const avgPool2d = (x: Tensor, size: number | Pair, options: PoolOptions = {}): Tensor =>
-  pool(x, size, options, (seen) => seen.mean(-1))
+  pool("avgPool2d", x, size, options, (seen) => seen.mean(-1))

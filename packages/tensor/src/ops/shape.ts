@@ -59,6 +59,10 @@ const resolve = (dim: number, [start, stop, step]: Exclude<Range, number | null>
   const by = step ?? 1
   if (by === 0 || !Number.isInteger(by)) throw new ShapeError("slice", `a step must be a whole number but 0, not ${by}`)
   const [low, high] = by > 0 ? [0, dim] : [-1, dim - 1]
+  const fraction = [start, stop].find(
+    (index) => typeof index === "number" && !Number.isInteger(index) && Math.abs(index) !== Infinity,
+  )
+  if (fraction !== undefined) throw new ShapeError("slice", `${fraction} is not a place between elements`)
   const bound = (index: number | null | undefined, absent: number) =>
     index === null || index === undefined
       ? absent
@@ -123,12 +127,13 @@ export const pad = (x: Tensor, widths: readonly (readonly [number, number])[], v
 export const split = (x: Tensor, sizes: number | readonly number[], axis: number): readonly Tensor[] => {
   const at = axisOf("split", x.shape, axis)
   const dim = x.shape[at]!
-  if (typeof sizes === "number" && !(sizes > 0)) throw new ShapeError("split", `parts of size ${sizes} never end`)
+  if (typeof sizes === "number" && !(sizes > 0 && Number.isInteger(sizes)))
+    throw new ShapeError("split", `parts have a whole number of elements above 0, not ${sizes}`)
   const list =
     typeof sizes === "number"
       ? Array.from({ length: Math.ceil(dim / sizes) }, (_, i) => Math.min(sizes, dim - i * sizes))
       : sizes
-  if (list.reduce((a, b) => a + b, 0) !== dim || list.some((size) => size < 0))
+  if (list.reduce((a, b) => a + b, 0) !== dim || list.some((size) => !(size >= 0 && Number.isInteger(size))))
     throw new ShapeError("split", `sizes [${list.join(", ")}] do not add up to ${dim}`)
   let end = 0
   return list.map((size) => {
@@ -137,10 +142,16 @@ export const split = (x: Tensor, sizes: number | readonly number[], axis: number
   })
 }
 
+const checkCount = (operation: string, ...counts: readonly number[]): void => {
+  const wrong = counts.find((count) => !Number.isInteger(count) || count < 0)
+  if (wrong !== undefined) throw new ShapeError(operation, `nothing can be repeated ${wrong} times`)
+}
+
 /** The whole tensor `counts[axis]` times along each axis (NumPy's `tile`, PyTorch's `repeat`). */
 export const repeat = (x: Tensor, counts: readonly number[]): Tensor => {
   const lead = counts.length - x.shape.length
   if (lead < 0) throw new ShapeError("repeat", `needs a count for each axis of ${showShape(x.shape)}`)
+  checkCount("repeat", ...counts)
   const own = [...Array<number>(lead).fill(1), ...x.shape]
   return x
     .reshape(own.flatMap((dim) => [1, dim]))
@@ -151,6 +162,7 @@ export const repeat = (x: Tensor, counts: readonly number[]): Tensor => {
 /** Each element `count` times in a row along `axis` (NumPy's `repeat`, PyTorch's `repeat_interleave`). */
 export const repeatInterleave = (x: Tensor, count: number, axis: number): Tensor => {
   const at = axisOf("repeatInterleave", x.shape, axis) + 1
+  checkCount("repeatInterleave", count)
   return x
     .unsqueeze(at)
     .broadcastTo(x.shape.toSpliced(at, 0, count))

@@ -1,5 +1,5 @@
 import { elementBytes, isHalf } from "../dtype.ts"
-import { ShapeError } from "../errors.ts"
+import { ShapeError, TensorError } from "../errors.ts"
 import { applyFused, applyFusedOne } from "../graph/apply.ts"
 import type { ValueAndGrad } from "../graph/autograd.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
@@ -153,6 +153,11 @@ export abstract class Optimizer {
    * or bf16 are rounded, after every update, from a copy in f32 that is part of the state.
    */
   constructor(params: readonly Tensor[], rule: Rule, learningRate: number) {
+    const fail = (message: string) => new TensorError(rule.name, message)
+    if (params.length === 0) throw fail("there is no parameter to update")
+    if (new Set(params.map(({ value }) => value.node)).size < params.length) throw fail("a parameter is given twice")
+    if (!(learningRate >= 0 && Number.isFinite(learningRate)))
+      throw fail(`the learning rate is a number from 0 on, not ${learningRate}`)
     const frozen = params.find(({ dtype }) => dtype !== "f32" && !isHalf(dtype))
     if (frozen) throw new ShapeError("optimizer", `parameters must be f32, f16 or bf16, not ${frozen.dtype}`)
     this.#rule = rule
@@ -173,7 +178,12 @@ export abstract class Optimizer {
 
   /** Adds gradients, in the order of {@link params}. */
   accumulate(grads: readonly Tensor[]): void {
-    grads[0]?.gpu.pin(grads)
+    if (grads.length !== this.params.length)
+      throw new TensorError(
+        this.#rule.name,
+        `${this.params.length} parameters need as many gradients, not ${grads.length}`,
+      )
+    grads[0]!.gpu.pin(grads)
     grads.forEach((gradient, i) => gradient.gpu.accumulate(this.grads[i]!, gradient))
   }
 

@@ -1,3 +1,5 @@
+import { ShapeError } from "../errors.ts"
+
 /**
  * Counter-based random numbers: PCG4D of M. Jarzynski and M. Olano, "Hash Functions for GPU Rendering" (JCGT 2020),
  * the same on host and GPU. Four keys in, four words out; no state.
@@ -40,10 +42,16 @@ const unit = (word: number): number => Math.min(((word >>> 8) + 0.5) / 2 ** 24, 
 export const unitWgsl = `
 fn unit(word: u32) -> f32 { return min((f32(word >> 8u) + 0.5) * ${2 ** -24}, ${1 - 2 ** -24}); }`
 
+/** Refuses what is no seed. */
+export const checkSeed = (operation: string, seed: number): void => {
+  if (!Number.isSafeInteger(seed)) throw new ShapeError(operation, `a seed is a whole number below 2⁵³, not ${seed}`)
+}
+
 export const uniformArray = (
   count: number,
   { seed, low = 0, high = 1 }: { readonly seed: number; readonly low?: number; readonly high?: number },
 ): Float32Array<ArrayBuffer> => {
+  checkSeed("uniform", seed)
   const out = new Float32Array(count)
   for (let i = 0; i < count; i += 4) {
     const words = pcg4d(seed >>> 0, Math.floor(seed / 2 ** 32), i / 4, streams.uniform)
@@ -57,6 +65,7 @@ export const normalArray = (
   count: number,
   { seed, mean = 0, std = 1 }: { readonly seed: number; readonly mean?: number; readonly std?: number },
 ): Float32Array<ArrayBuffer> => {
+  checkSeed("normal", seed)
   const out = new Float32Array(count)
   for (let i = 0; i < count; i += 4) {
     const words = pcg4d(seed >>> 0, Math.floor(seed / 2 ** 32), i / 4, streams.normal)

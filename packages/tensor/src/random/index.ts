@@ -1,7 +1,9 @@
 import type { Gpu } from "../device/gpu.ts"
 import type { Shape } from "../dtype.ts"
 import type { Tensor } from "../graph/tensor.ts"
+import { ShapeError } from "../errors.ts"
 import { draw, keysFrom } from "../kernels/random.ts"
+import { checkSeed } from "./host.ts"
 
 /**
  * Random numbers on the GPU, without state: they are a function of a key (u32 [2]) and the element's position, the same
@@ -9,8 +11,10 @@ import { draw, keysFrom } from "../kernels/random.ts"
  */
 
 /** The key of a seed (a whole number below 2⁵³). */
-export const key = (gpu: Gpu, seed: number): Tensor =>
-  gpu.tensor(new Uint32Array([seed >>> 0, Math.floor(seed / 2 ** 32)]), [2], "random")
+export const key = (gpu: Gpu, seed: number): Tensor => {
+  checkSeed("random.key", seed)
+  return gpu.tensor(new Uint32Array([seed >>> 0, Math.floor(seed / 2 ** 32)]), [2], "random")
+}
 
 /** `count` keys that have nothing to do with each other or with `from`. */
 export const split = (from: Tensor, count = 2): readonly Tensor[] => {
@@ -40,8 +44,11 @@ export const normal = (
 ): Tensor => draw(from, "normal", shape, mean, std)
 
 /** Whole numbers from `low` to `high` − 1, i32. */
-export const integers = (from: Tensor, shape: Shape, low: number, high: number): Tensor =>
-  draw(from, "integers", shape, low, high)
+export const integers = (from: Tensor, shape: Shape, low: number, high: number): Tensor => {
+  if (!Number.isInteger(low) || !Number.isInteger(high) || !(low < high))
+    throw new ShapeError("random.integers", `there is no whole number from ${low} to below ${high}`)
+  return draw(from, "integers", shape, low, high)
+}
 
 /** 1 with probability `p` (a number, or a tensor that broadcasts to `shape`), else 0, f32. */
 export const bernoulli = (from: Tensor, shape: Shape, p: number | Tensor): Tensor => uniform(from, shape).less(p)

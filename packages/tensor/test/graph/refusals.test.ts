@@ -1,0 +1,113 @@
+import { describe, expect, test } from "vitest"
+import {
+  adamw,
+  avgPool2d,
+  conv1d,
+  conv2d,
+  maxPool2d,
+  random,
+  sgd,
+  TensorError,
+  type Outputs,
+  type Tensor,
+} from "../../src/index.ts"
+import { testDevice } from "../device.ts"
+
+const gpu = await testDevice()
+const zeros = (...shape: number[]) => gpu.zeros(shape)
+const key = random.key(gpu, 1)
+/** What only callers without types can pass. */
+const untyped = (value: unknown) => value as never
+const image = zeros(1, 2, 4, 4)
+
+const refusals: Readonly<Record<string, readonly (readonly [call: () => unknown, message: RegExp])[]>> = {
+  "making tensors": [
+    [() => zeros(-1), /zeros: a shape is a list of whole numbers from 0 on, not \[-1\]/],
+    [() => zeros(1.5), /zeros: a shape .* not \[1.5\]/],
+    [() => zeros(Number.NaN), /zeros: a shape/],
+    [() => gpu.normal([-1], { seed: 1 }), /normal: a shape/],
+    [() => gpu.uniform([0.5], { seed: 1 }), /uniform: a shape/],
+    [() => gpu.tensor([1, 2], [-1, -2]), /tensor: a shape/],
+    [() => gpu.arange(-3), /arange: a shape/],
+    [() => gpu.linspace(0, 1, 2.5), /linspace: a shape/],
+    [() => gpu.full([2], 1.5, "i32"), /full: 1.5 is no number of i32/],
+    [() => gpu.full([2], -1, "u32"), /full: -1 is no number of u32/],
+    [() => gpu.uniform([3], { seed: 0.5 }), /uniform: a seed is a whole number below 2⁵³, not 0.5/],
+    [() => gpu.tensor(untyped([true])), /tensor: takes numbers, .* not the boolean true: cast numbers to "bool"/],
+    [() => gpu.tensor(untyped("abc")), /not the string abc/],
+    [() => gpu.tensor(untyped(undefined)), /not the undefined undefined/],
+    [() => gpu.tensor(untyped([1n])), /not the bigint 1/],
+  ],
+  "random numbers": [
+    [() => random.key(gpu, 0.5), /random.key: a seed/],
+    [() => random.uniform(key, [-1]), /random.uniform: a shape/],
+    [() => random.integers(key, [2], 3, 3), /random.integers: there is no whole number from 3 to below 3/],
+    [() => random.integers(key, [2], 0, 2.5), /random.integers/],
+  ],
+  "parts and repetitions": [
+    [() => zeros(3).slice([0.5, 2]), /slice: 0.5 is not a place between elements/],
+    [() => zeros(3).split(1.5), /split: parts have a whole number of elements above 0, not 1.5/],
+    [() => zeros(3).split([1.5, 1.5]), /split: sizes \[1.5, 1.5\] do not add up to 3/],
+    [() => zeros(3).repeat([-1]), /repeat: nothing can be repeated -1 times/],
+    [() => zeros(3).repeatInterleave(1.5, 0), /repeatInterleave: nothing can be repeated 1.5 times/],
+  ],
+  "operands that do not mix": [
+    [() => gpu.ones([1], "bool").mul(zeros(1)), /mul: bool and f32 do not mix: cast one of them/],
+    [
+      () => zeros(2, 3).crossEntropy(gpu.zeros([2], "i32"), { reduction: untyped("avg") }),
+      /mean, sum or none, not avg/,
+    ],
+  ],
+  "convolutions and pools": [
+    [
+      () => conv2d(image, zeros(2, 2, 3, 3), { stride: 0 }),
+      /conv2d: stride is 0 × 0: it must be whole, and at least 1/,
+    ],
+    [() => conv2d(image, zeros(2, 2, 3, 3), { padding: -1 }), /conv2d: padding is -1 × -1: .* at least 0/],
+    [() => conv2d(image, zeros(2, 2, 3, 3), { bias: zeros(3) }), /conv2d: the bias must be \[2\], not \[3\]/],
+    [() => conv2d(image, zeros(2, 2, 9, 3)), /conv2d: a window of 9 × 3 is larger than \[1, 2, 4, 4\]/],
+    [() => conv1d(zeros(1, 3, 4), zeros(2, 2, 3)), /conv1d: x \[1, 3, 4\] and weight \[2, 2, 3\] must be \[B, C, L\]/],
+    [() => maxPool2d(zeros(2, 4, 4), 2), /maxPool2d: needs \[B, C, H, W\], got \[2, 4, 4\]/],
+    [() => avgPool2d(image, 5), /avgPool2d: a window of 5 × 5 is larger/],
+  ],
+  optimisers: [
+    [() => adamw([]), /adamw: there is no parameter to update/],
+    [() => ((w: Tensor) => sgd([w, w]))(zeros(2)), /sgd: a parameter is given twice/],
+    [() => adamw([zeros(1)], { lr: -1 }), /adamw: the learning rate is a number from 0 on, not -1/],
+    [() => sgd([zeros(1)]).accumulate([]), /sgd: 1 parameters need as many gradients, not 0/],
+  ],
+  "compiled functions": [
+    [() => gpu.compile((x: Tensor) => x)(untyped(5)), /argument 0 is no tensor: a compiled function takes tensors/],
+    ...[5, undefined, null, Promise.resolve(zeros(1)), { loss: zeros(1), step: 3 }].map(
+      (result) =>
+        [
+          () => gpu.compile(() => result as unknown as Outputs)(),
+          /returns a tensor, a list or a record of tensors/,
+        ] as const,
+    ),
+  ],
+}
+
+describe.each(Object.entries(refusals))("%s", (_, cases) => {
+  test.each(cases.map(([call, message]) => ({ call, message })))("$message", ({ call, message }) => {
+    expect(call).toThrow(TensorError)
+    expect(call).toThrow(message)
+  })
+})
+
+test("ones and full of every dtype whose elements are numbers", async () => {
+  const half = await gpu.readAll([gpu.full([3], 1.5, "f16"), gpu.full([3], 1.5, "bf16"), gpu.ones([2], "f16")])
+  expect(half.map((array) => [...array])).toEqual([
+    [1.5, 1.5, 1.5],
+    [1.5, 1.5, 1.5],
+    [1, 1],
+  ])
+  const whole = [gpu.full([2], 7, "bool"), gpu.ones([2], "bool"), gpu.full([2], -7, "i32"), gpu.full([2], 7, "u32")]
+  expect(whole.map(({ dtype }) => dtype)).toEqual(["bool", "bool", "i32", "u32"])
+  expect((await gpu.readAll(whole)).map((array) => [...array])).toEqual([
+    [1, 1],
+    [1, 1],
+    [-7, -7],
+    [7, 7],
+  ])
+})
