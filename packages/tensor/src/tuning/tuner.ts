@@ -39,6 +39,10 @@ export class Tuner {
     if (policy === "auto" && remembered.ratings)
       return { source: "remembered", ...remembered, ratings: remembered.ratings }
     if (policy === "auto" && known.source === "known") return { ...known, wrong: remembered.wrong }
+    if (adapter.isSoftware)
+      this.notify(
+        `measuring ${candidates.length} matrix kernels on ${adapter.name}, once: a CPU takes some seconds for it`,
+      )
     const start = performance.now()
     const { ratings, wrong } = await this.#measure()
     for (const each of wrong) this.#warn(each)

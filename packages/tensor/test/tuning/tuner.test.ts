@@ -64,11 +64,12 @@ const tunerOf = ({
 } = {}) => {
   const measured: (readonly string[])[] = []
   const told: string[] = []
+  const notify = (message: string) => void (message.startsWith("measuring") || told.push(message))
   const measure: typeof measureRatings = async (_, right) => {
     measured.push(right.map(({ id }) => id))
     return ratingsOf((__, place) => 100 - place, [...right])
   }
-  const tuner = new Tuner(gpu.device, adapter, of, shelf, (message) => told.push(message), measure)
+  const tuner = new Tuner(gpu.device, adapter, of, shelf, notify, measure)
   return { tuner, measured, told }
 }
 
@@ -181,7 +182,7 @@ describe("a tuner", () => {
     }
     const tuner = new Tuner(gpu.device, unknown, [narrow, plain], shelf, (message) => told.push(message), measure)
     expect(await tuner.tuning("auto")).toMatchObject({ source: "assumed", wrong: [] })
-    expect(told).toEqual([expect.stringMatching(/could not be measured: .*size/i)])
+    expect(told.at(-1)).toMatch(/could not be measured: .*size/i)
     expect(kept.size).toBe(0)
     expect((await tunerOf({ shelf }).tuner.tuning("auto")).source).toBe("measured")
   })
