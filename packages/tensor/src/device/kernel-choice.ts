@@ -12,8 +12,8 @@ export interface KernelChoiceOptions {
   readonly candidates?: readonly Candidate[]
   /** How fast kernels are here. Default: what is known of the adapter's kind. */
   readonly tuning?: Tuning
-  /** Hears of kernels that compute something else than they must, once they are dropped. */
-  readonly onWrongKernel?: (wrong: WrongKernel) => void
+  /** Hears of kernels that compute something else than they must. The error about them waits until it is done. */
+  readonly onWrongKernel?: (wrong: WrongKernel) => Promise<void>
 }
 
 /** What a device chooses its kernels by: their speeds, and what their self-tests said. */
@@ -21,7 +21,7 @@ export class KernelChoice {
   readonly #adapter: AdapterInfo
   readonly #faults: Faults
   readonly #selfTest: SelfTest
-  readonly #onWrongKernel: (wrong: WrongKernel) => void
+  readonly #onWrongKernel: (wrong: WrongKernel) => Promise<void>
   #tuning: Tuning
   #traits: DeviceTraits
   #version = 0
@@ -31,7 +31,7 @@ export class KernelChoice {
     this.#adapter = adapter
     this.#faults = faults
     this.#selfTest = new SelfTest(device)
-    this.#onWrongKernel = options.onWrongKernel ?? (() => {})
+    this.#onWrongKernel = options.onWrongKernel ?? (() => Promise.resolve())
     this.#tuning = options.tuning ?? untuned(adapter, candidates)
     this.#traits = traitsOf(device, adapter, candidates, this.#tuning)
   }
@@ -56,10 +56,10 @@ export class KernelChoice {
 
   /** Awaits what the self-tests have to say. What is wrong is reported, and never chosen again. */
   async tested(): Promise<void> {
-    for (const wrong of await this.#selfTest.finish()) this.#drop(wrong)
+    for (const wrong of await this.#selfTest.finish()) await this.#drop(wrong)
   }
 
-  #drop(wrong: WrongKernel): void {
+  async #drop(wrong: WrongKernel): Promise<void> {
     const told = `${wrong.kernel} is wrong on ${this.#adapter.name}: ${wrong.reason}`
     if (wrong.candidate === plain.id)
       return this.#faults.condemn(`${told}. No simpler kernel is left: update the driver, or use another adapter`)
@@ -69,6 +69,6 @@ export class KernelChoice {
     this.#faults.report(
       new KernelError(wrong.candidate, `${told}. It is not used any more; what it has computed is void: start again`),
     )
-    this.#onWrongKernel(wrong)
+    await this.#onWrongKernel(wrong)
   }
 }

@@ -42,6 +42,6 @@ export const openDevice = async (options: OpenDeviceOptions = {}): Promise<Gpu> 
   const candidates = candidatesOf(device, info)
   const tuner = new Tuner(device, info, candidates, shelf, notify)
   const tuning = await tuner.tuning(tune)
-  const onWrongKernel = (wrong: WrongKernel) => void tuner.found(wrong)
+  const onWrongKernel = (wrong: WrongKernel) => tuner.found(wrong)
   return new Gpu(device, info, { ...options, candidates, tuning, onWrongKernel })
 }

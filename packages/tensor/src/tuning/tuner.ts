@@ -19,6 +19,7 @@ export type TunePolicy = "auto" | "always" | "never"
 /** Finds out how fast kernels are on a device, and remembers it for later processes. */
 export class Tuner {
   #record: TuningRecord = { ratings: undefined, wrong: [] }
+  #remembers = true
 
   constructor(
     readonly device: GPUDevice,
@@ -34,7 +35,8 @@ export class Tuner {
   async tuning(policy: TunePolicy): Promise<Tuning> {
     const { adapter, candidates } = this
     const known = untuned(adapter, candidates)
-    if (policy === "never") return known
+    this.#remembers = policy !== "never"
+    if (!this.#remembers) return known
     const remembered = await this.#recall()
     if (policy === "auto" && remembered.ratings)
       return { source: "remembered", ...remembered, ratings: remembered.ratings }
@@ -58,6 +60,7 @@ export class Tuner {
   /** A kernel turned out to be wrong in use: it is remembered, so that no later process chooses it. */
   async found(wrong: WrongKernel): Promise<void> {
     this.#warn(wrong)
+    if (!this.#remembers) return
     const { ratings, wrong: others } = await this.#recall()
     this.#record = { ratings, wrong: [...others, wrong] }
     await this.#keep()

@@ -114,7 +114,11 @@ const openWith = async (chosen: readonly Candidate[]) => {
   const ratings = { nn: speeds, nt: speeds, "nt far": speeds, tn: speeds }
   const tuning = { source: "measured", ratings, wrong: [] } as const
   return {
-    own: new Gpu(device, adapter, { candidates: chosen, tuning, onWrongKernel: (wrong) => found.push(wrong) }),
+    own: new Gpu(device, adapter, {
+      candidates: chosen,
+      tuning,
+      onWrongKernel: async (wrong) => void found.push(wrong),
+    }),
     found,
   }
 }

@@ -117,9 +117,11 @@ describe("a tuner", () => {
 
   test("that may not measure reads and writes nothing", async () => {
     const refuses = () => Promise.reject(new Error("nobody may ask"))
-    const { tuner, measured } = tunerOf({ shelf: { read: refuses, write: refuses } })
+    const { tuner, measured, told } = tunerOf({ shelf: { read: refuses, write: refuses } })
     expect((await tuner.tuning("never")).source).toBe("assumed")
     expect(measured).toEqual([])
+    await tuner.found({ kernel: "a kernel", candidate: narrow.id, reason: "element 3 is 1 and must be 2" })
+    expect(told).toHaveLength(1)
   })
 
   test("does not take the record of another adapter, driver or kernel", async () => {
