@@ -42,6 +42,12 @@ describe("a run with an adapter on a quantised base", () => {
     expect(await weights()).toBeLessThan(0.75 * (await weights("--set", "dtype=float32")))
   })
 
+  test("is not needed to sample from the base alone", async () => {
+    const { code, errors, output } = await project.rlpt("generate", "--model", "base.gguf", "--greedy", "12+3=")
+    expect({ code, errors }).toEqual({ code: 0, errors: "" })
+    expect(output).toMatch(/^[-0-9+=]+$/m)
+  })
+
   test("cannot be had by training the quantised weights themselves", async () => {
     await Bun.write(project.path("full.yaml"), config.replace(/lora: .*\n/, "dtype: auto\n"))
     const { code, errors } = await project.rlpt("train", "-c", "full.yaml")

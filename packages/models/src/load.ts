@@ -48,6 +48,8 @@ export interface LoadOptions extends ConfigOptions {
   readonly dtype?: WeightDType
   /** Which parameters are trained. Default: the adapter's (and those of a head for values), or all without one. */
   readonly trainable?: Trainable
+  /** The model is only sampled from and scored: none of it is trained. */
+  readonly frozen?: boolean
 }
 
 /** A model on the GPU. */
@@ -90,7 +92,7 @@ export const loadModel = async (gpu: Gpu, source: string | ModelFiles, options: 
   const lora = stored?.options ?? options.lora
   const adapter = lora && loraAdapter(decoderParameters(config, head), lora)
   const decoder = createDecoder(gpu, config, { head, adapter })
-  const trainable = trainableNames(decoder, options.trainable)
+  const trainable = options.frozen ? [] : trainableNames(decoder, options.trainable)
   const parameters: Record<string, Tensor> = {}
   const dispose = () => {
     for (const tensor of Object.values(parameters)) tensor.dispose()

@@ -137,6 +137,16 @@ describe("a frozen quantised base", () => {
     wide.dispose()
   })
 
+  test("needs no adapter where nothing is trained", async () => {
+    const model = await loadModel(gpu, quantized(), { frozen: true })
+    const wide = await loadModel(gpu, quantized(), { frozen: true, dtype: "float32" })
+    expect(model.trainable).toEqual([])
+    expect(model.parameters["embed_tokens.weight"]!.dtype).toBe("int4:32")
+    expect(await logitsOf(model)).toEqual(await logitsOf(wide))
+    model.dispose()
+    wide.dispose()
+  })
+
   test("is planned to the byte", async () => {
     const plan = rehearsalOf(gpu)
     const planned = await loadModel(plan, quantized(), { lora })

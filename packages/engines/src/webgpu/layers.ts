@@ -64,7 +64,8 @@ export const policyLayer = (
     Effect.gen(function* () {
       const gpu = yield* GpuDevice
       const { fromScratch, lora, trainable, optimizer, rolloutBatchSize = 256 } = options
-      const model = yield* load(optimizer ? options : frozen(options), {
+      const model = yield* load(options, {
+        frozen: optimizer === undefined,
         ...(fromScratch && { fromScratch }),
         ...(lora && { lora }),
         ...(trainable !== undefined && { trainable }),
@@ -114,7 +115,7 @@ export const referenceLayer = (source: ModelSource): Layer.Layer<Reference, Engi
     Reference,
     Effect.gen(function* () {
       const gpu = yield* GpuDevice
-      return makeModelEngine(gpu, yield* load(frozen(source)))
+      return makeModelEngine(gpu, yield* load(source, { frozen: true }))
     }),
   )
 
@@ -180,9 +181,6 @@ export const sharedCriticLayer = (
       return makeModelEngine(gpu, critic, optimizer)
     }),
   )
-
-/** Nothing of it is trained. */
-const frozen = (source: ModelSource): ModelSource => ({ ...source, dtype: source.dtype ?? "auto" })
 
 const load = ({ model, adapter, contextLength, dtype }: ModelSource, options: LoadOptions = {}) =>
   Effect.gen(function* () {
