@@ -59,7 +59,7 @@ describe("the check finds", () => {
     expect(house({ "packages/core/src/text.ts": code })).toEqual([])
   })
 
-  test("a plugin that reaches past core, unless it is a backend", () => {
+  test("a plugin that reaches past core, unless it runs a model", () => {
     const code = `import { tensor } from "@rlpt/tensor"`
     const manifest = (name: string) => JSON.stringify({ name, dependencies: { "@rlpt/tensor": "*" } })
     const plugin = (name: string) => ({
@@ -68,6 +68,7 @@ describe("the check finds", () => {
     })
     expect(house(plugin("tracker-y"))).toEqual([expect.stringContaining("@rlpt/tracker-y may not have")])
     expect(house(plugin("backend-y"))).toEqual([])
+    expect(house(plugin("reward-model"))).toEqual([])
   })
 
   test("a deep import, in sources and in tests", () => {

@@ -22,7 +22,9 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   rlpt: ["@rlpt/engines", "@rlpt/algos", "@rlpt/models", "@rlpt/core", "@rlpt/tensor"],
 }
 const PLUGIN: readonly string[] = ["@rlpt/core"]
-const BACKEND: readonly string[] = ["@rlpt/core", "@rlpt/models", "@rlpt/tensor"]
+/** Plugins that run a model of their own. */
+const WITH_MODEL: readonly string[] = ["@rlpt/core", "@rlpt/models", "@rlpt/tensor"]
+const runsModel = (name: string): boolean => name.includes("backend-") || name === "@rlpt/reward-model"
 
 /** Packages of others that are the whole allowance of one of ours. */
 const OTHERS: Readonly<Record<string, readonly string[]>> = { "@rlpt/tensor": ["webgpu"], "@rlpt/core": ["effect"] }
@@ -44,7 +46,7 @@ export function findWrongArrows(root: string): string[] {
 
 function allowed({ manifest, isPlugin }: Package): readonly string[] {
   if (!isPlugin) return ARROWS[manifest.name] ?? []
-  return manifest.name.includes("backend-") ? BACKEND : PLUGIN
+  return runsModel(manifest.name) ? WITH_MODEL : PLUGIN
 }
 
 /** Arrows that point up, past an `index.ts`, or out of the package's folder. */

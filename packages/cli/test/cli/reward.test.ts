@@ -81,6 +81,23 @@ it.live("rlpt reward learns which completion is better, resumes, and leaves a cr
       expect(ppo.errors).not.toContain("error")
       const last = JSON.parse((yield* read("critical/metrics.jsonl")).trim().split("\n").at(-1)!)
       expect(Math.abs(last["values/mean"])).toBeGreaterThan(0.05)
+
+      const judged = "rewards=[{ use: model, timeout: 120, options: { model: runs/judge } }]"
+      const grpo = ["promptsPerStep=2", "numGenerations=4", "maxSteps=1", "evalSteps=0", judged]
+      const scored = yield* runProcess(
+        directory,
+        "train",
+        "--run-name",
+        "judged",
+        ...grpo.flatMap((one) => ["-s", one]),
+      )
+      expect(scored.errors).not.toContain("error")
+      const [step] = (yield* read("judged/metrics.jsonl"))
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line))
+      expect(Math.abs(step["rewards/model/mean"])).toBeGreaterThan(0.05)
+      expect(step["reward_std"]).toBeGreaterThan(0)
     }),
   ),
 )
