@@ -1,5 +1,4 @@
 import type { AdapterInfo } from "../adapter/info.ts"
-import { isPacked } from "../dtype.ts"
 import { fitsPanels, panelSizes } from "./matmul-panels.ts"
 import { plainMatmul } from "./matmul-plain.ts"
 import type { MatmulLaunch, Problem } from "./matmul-problem.ts"
@@ -188,13 +187,15 @@ const panelBytes = 64 * 2 ** 20
 /** Part of the time that panels must save to be worth their memory. */
 const worthMemory = 0.03
 
-/** How a product is done with its operands laid out in panels first, or `undefined` where that gains nothing. */
+/**
+ * How a product is done with its operands laid out in panels first, or `undefined` where that gains nothing. What is stored
+ * in fewer bits is laid out as f32, for as long as the product takes: it is then converted once, not by every tile.
+ */
 export const panelsFirst = (problem: Problem, choice: MatmulChoice): Panels | undefined => {
   const { panels } = choice
-  const { stored, gate, M, N, K } = problem
-  // What is packed stays so: a copy in f32 is what it was packed to avoid.
+  const { gate, M, N, K } = problem
   if (!panels || M * N * K < panels.least.products || K < panels.least.steps) return undefined
-  if (!fitsPanels(problem) || (stored && isPacked(stored.b)) || (gate && !panels.candidate.gates)) return undefined
+  if (!fitsPanels(problem) || (gate && !panels.candidate.gates)) return undefined
   const { a, b } = panelSizes(problem, panels.candidate)
   if (Math.max(a, b) * 4 > panelBytes) return undefined
   const time = timeOf(problem, panels.candidate, panels.rating) + (a + b) / panels.making + 2 * panels.launch

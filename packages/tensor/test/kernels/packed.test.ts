@@ -15,6 +15,7 @@ import {
 } from "../../src/index.ts"
 import { applyFused } from "../../src/graph/apply.ts"
 import type { FusedOp } from "../../src/graph/fused-op.ts"
+import { bySubgroup } from "../../src/kernels/matmul-choice.ts"
 import {
   plainMatmul,
   subgroupMatmul,
@@ -23,6 +24,7 @@ import {
   type MatmulLaunch,
   type Problem,
 } from "../../src/kernels/matmul-kernels.ts"
+import { layInPanels } from "../../src/kernels/matmul-panels.ts"
 import { testDevice } from "../device.ts"
 import { expectSameBits, randomArray, randomNumbers } from "../reference.ts"
 
@@ -166,6 +168,36 @@ describe("a product with packed weights", () => {
       }
     }
   })
+
+  test.runIf(lanes > 0).each(["bf16", "int8:32", "uint4:32:offset"] as const)(
+    "%s: has them with operands laid out in panels",
+    async (dtype) => {
+      const tile = bySubgroup(lanes, { rows: 32, quads: 2, depth: 2, accumulators: "memory" })
+      const inPanels: FusedOp<Problem> = {
+        name: "matmul with operands in panels",
+        readsPacked: [1],
+        infer: (_, { M, N }) => [{ shape: [M, N], dtype: "f32" }],
+        lower: (emit, [a, b], [out], whole) => {
+          const stored = { a: a!.spec.dtype, b: b!.spec.dtype }
+          const { problem, ...laid } = layInPanels(emit, { ...whole, stored }, tile, { a: a!, b: b! })
+          const { kernel, params, grid } = tile.launch(problem)
+          emit.launch(kernel, [laid.a, laid.b, out!], params, grid)
+        },
+      }
+      for (const layout of ["nt", "nn"] as const) {
+        const [M, N, K] = [33, 96, 64]
+        const shape = layout === "nt" ? [N, K] : [K, N]
+        const problem: Problem = { layout, epilogue: "store", M, N, K }
+        const x = gpu.tensor(randomArray(M * K, 2), [M, K])
+        const { tensor, values } = packed(dtype, shape)
+        const [direct, laid] = await gpu.readAll([
+          ...applyFused(chosenMatmul, [x, gpu.tensor(values, shape)], { problem, choose: plainMatmul }),
+          ...applyFused(inPanels, [x, tensor], problem),
+        ])
+        expectSameBits(laid!, direct!, layout)
+      }
+    },
+  )
 
   test.each(["f16", "bf16"] as const)("%s: on either side, transposed or not, in rows of any length", async (dtype) => {
     const layouts: readonly Layout[] = ["nn", "nt", "tn"]
