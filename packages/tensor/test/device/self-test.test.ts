@@ -49,9 +49,10 @@ describe("the check of a matrix kernel", () => {
   })
 
   test("passes with all that this adapter may choose", async () => {
-    const fast = [candidates[0]!, plain]
+    // Large tiles take a software driver long to compile: they are tried on one problem, a small one on all.
+    const small = candidates.at(-2)!
     expect(
-      await checked(fast.flatMap((candidate) => problems.map((problem) => [candidate, problem] as const))),
+      await checked([small, plain].flatMap((candidate) => problems.map((problem) => [candidate, problem] as const))),
     ).toEqual([])
     expect(await checked(candidates.map((candidate) => [candidate, problems[0]!] as const))).toEqual([])
   })
