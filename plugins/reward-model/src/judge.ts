@@ -79,7 +79,10 @@ export const openJudge = async (source: string, contextLength?: number): Promise
 
   return {
     score: async (input) => {
-      const tokens = textOf(tokenizer, input)
+      const text = textOf(tokenizer, input)
+      // transformers asks for the reward at the last token that does not pad.
+      const tokens = text.subarray(0, text.findLastIndex((token) => token !== configJson["pad_token_id"]) + 1)
+      if (tokens.length === 0) throw new Error("there is no text to score")
       if (tokens.length > config.contextLength) {
         throw new Error(`a text of ${tokens.length} tokens does not fit the context of ${config.contextLength}`)
       }

@@ -22,21 +22,21 @@ const config = {
   eos_token_id: 1,
 }
 
-const tiny = () => {
+const tiny = (changes: object = {}) => {
   const { config: tokenizerConfig, tokenizer } = characterTokenizer("0123456789+=", { bos: "<s>", eos: "</s>" })
   return {
-    "config.json": json(config),
+    "config.json": json({ ...config, ...changes }),
     "tokenizer.json": json(tokenizer),
     "tokenizer_config.json": json(tokenizerConfig),
   }
 }
 
 /** Saves a tiny model with a head of noise. */
-const save = async (head: "reward" | "lm", numLabels = 1) => {
+const save = async (head: "reward" | "lm", numLabels = 1, changes: object = {}) => {
   const directory = mkdtempSync(join(tmpdir(), "rlpt-judge-"))
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }))
   const gpu = await openDevice()
-  const model = await loadModel(gpu, tiny(), { head, numLabels, fromScratch: { seed: 3 } })
+  const model = await loadModel(gpu, tiny(changes), { head, numLabels, fromScratch: { seed: 3 } })
   const name = head === "reward" ? "reward.weight" : "lm_head.weight"
   const { shape } = model.parameters[name]!
   const noise = (await gpu.normal(shape, { seed: 1 }).data()) as Float32Array<ArrayBuffer>
@@ -92,6 +92,12 @@ it.live("scores texts as the model does, together as one by one, with the end be
     ]
     expect(together).toEqual(yield* Effect.promise(() => rewardsOf(directory, texts)))
     expect(new Set(together).size).toBe(3)
+    // Where the end is what pads, transformers reads the reward before it.
+    const padded = yield* Effect.promise(() => save("reward", 1, { pad_token_id: 1 }))
+    const { score: unpadded } = yield* open("/", { model: padded })
+    const without = texts.map((text) => text.filter((token) => token !== 1))
+    const expected = yield* Effect.promise(() => rewardsOf(padded, without))
+    expect(yield* Effect.forEach(inputs, unpadded)).toEqual(expected)
     const long = yield* Effect.flip(score(input("1+1=", "2".repeat(40), "length")))
     expect(String(long)).toMatch(/a text of \d+ tokens does not fit the context of 32/)
   }).pipe(Effect.scoped),

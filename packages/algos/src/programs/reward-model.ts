@@ -15,12 +15,18 @@ import { makeStopwatch } from "./stopwatch.ts"
 import { encodeExample } from "./tokenize.ts"
 import { countRefused, updateModel } from "./update.ts"
 
+/** How a reward model is trained. */
+export interface RewardModelTraining extends RewardModelOptions {
+  /** The model's `pad_token_id`: transformers asks for the reward at the last token that is another. */
+  readonly padToken?: number | undefined
+}
+
 /**
  * Trains a reward model: of each row's two completions, the chosen one is to be worth more than the rejected one, by the
- * row's `margin` if it has one. `Policy` is a model with a reward head; the reward of a text is that of its last token.
- * Metrics are those of TRL's RewardTrainer. Resumes, evaluates, tracks and saves as {@link runSteps} says.
+ * row's `margin` if it has one. `Policy` is a model with a reward head; the reward of a text is that of its last token,
+ * tokens that pad left out. Metrics are those of TRL's RewardTrainer. Resumes, evaluates, tracks and saves as {@link runSteps} says.
  */
-export const rewardModel = Effect.fn("rewardModel")(function* (options: RewardModelOptions) {
+export const rewardModel = Effect.fn("rewardModel")(function* (options: RewardModelTraining) {
   const model = yield* Policy
   const task = yield* Task
   if (task.train.size < options.batchSize) {
@@ -37,7 +43,7 @@ export const rewardModel = Effect.fn("rewardModel")(function* (options: RewardMo
   })
 })
 
-const step = Effect.fn("rewardStep")(function* (options: RewardModelOptions, state: TrainerState) {
+const step = Effect.fn("rewardStep")(function* (options: RewardModelTraining, state: TrainerState) {
   const { batchSize, centerRewardsCoefficient, maxGradNorm, microBatchSize, seed } = options
   const { train } = yield* Task
   const model = yield* Policy
@@ -75,7 +81,7 @@ const step = Effect.fn("rewardStep")(function* (options: RewardModelOptions, sta
 })
 
 /** The same measures on the first rows of the eval split. */
-const evaluate = Effect.fn("rewardEvaluation")(function* (options: RewardModelOptions) {
+const evaluate = Effect.fn("rewardEvaluation")(function* (options: RewardModelTraining) {
   const split = yield* evalSplit
   const rows = Array.from({ length: Math.min(options.evalSize, split.size) }, (_, row) => row)
   const pairs = yield* judge(yield* readPairs(split, rows, options), options)
@@ -111,7 +117,11 @@ const judge = Effect.fnUntraced(function* (pairs: ReadonlyArray<EncodedPair>, { 
   })
 })
 
-const readPairs = Effect.fnUntraced(function* (split: Split, rows: ReadonlyArray<number>, options: RewardModelOptions) {
+const readPairs = Effect.fnUntraced(function* (
+  split: Split,
+  rows: ReadonlyArray<number>,
+  options: RewardModelTraining,
+) {
   const task = yield* Task
   return yield* Effect.forEach(rows, (number) =>
     Effect.gen(function* () {
@@ -133,12 +143,14 @@ const readPairs = Effect.fnUntraced(function* (split: Split, rows: ReadonlyArray
 const readText = Effect.fnUntraced(function* (
   row: TaskRow,
   side: "chosen" | "rejected",
-  options: RewardModelOptions,
+  options: RewardModelTraining,
   where: string,
 ) {
   const completion: Content | undefined = row[side]
   if (completion === undefined) return yield* new TrainError({ message: `${where} has no ${side} completion.` })
-  const { tokens } = yield* encodeExample(row, completion, options, where)
+  const encoded = yield* encodeExample(row, completion, options, where)
+  const { padToken } = options
+  const tokens = encoded.tokens.subarray(0, encoded.tokens.findLastIndex((token) => token !== padToken) + 1)
   if (tokens.length === 0) return yield* new TrainError({ message: `${where}: its ${side} text is empty.` })
   if (tokens.length <= options.maxLength) return textSequence(tokens)
   return yield* new TrainError({
@@ -147,7 +159,7 @@ const readText = Effect.fnUntraced(function* (
 })
 
 /** A text as the sequence whose one value is the reward of the whole. */
-export const textSequence = (tokens: Int32Array): TokenSequence => {
+const textSequence = (tokens: Int32Array): TokenSequence => {
   const sequence = new Int32Array(tokens.length + 1)
   sequence.set(tokens)
   return { tokens: sequence, promptLength: tokens.length }

@@ -13,6 +13,7 @@ import {
   type Sample,
   type Score,
   Task,
+  type TaskRow,
   Tokenizer,
   Tracker,
   type Trajectory,
@@ -72,6 +73,8 @@ export interface Hooks {
   readonly evalRows?: number
   readonly prompt?: (row: number) => Content
   readonly completion?: (row: number) => Content
+  /** What rows have besides. */
+  readonly more?: Partial<TaskRow>
   readonly contextLength?: number
   /** Left out on purpose. */
   readonly without?: ReadonlyArray<"reference" | "critic">
@@ -200,12 +203,13 @@ const task = ({
   evalRows = 3,
   prompt = () => "ab",
   completion = () => "aa",
+  more = {},
   rows = 8,
 }: Hooks): Context.Service.Shape<typeof Task> => {
   const split = (size: number) => ({
     size,
     row: (index: number) =>
-      Effect.succeed({ prompt: prompt(index), completion: completion(index), columns: { index } }),
+      Effect.succeed({ prompt: prompt(index), completion: completion(index), columns: { index }, ...more }),
   })
   return { name: "letters", train: split(rows), ...(evalRows > 0 && { eval: split(evalRows) }) }
 }

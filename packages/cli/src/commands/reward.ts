@@ -14,9 +14,14 @@ export const rewardCommand = Command.make(
     const prepared = yield* prepareRun(input, loadRewardConfig)
     const { config, model } = prepared
     // The place behind a text is where its reward is asked for.
-    const program = Effect.flatMap(PolicyInfo, ({ contextLength }) =>
-      rewardModel({ ...config, maxLength: Math.min(config.maxLength, contextLength - 1) }),
-    )
+    const program = Effect.flatMap(PolicyInfo, ({ contextLength, model: { configJson } }) => {
+      const pad = configJson["pad_token_id"]
+      return rewardModel({
+        ...config,
+        maxLength: Math.min(config.maxLength, contextLength - 1),
+        ...(typeof pad === "number" && { padToken: pad }),
+      })
+    })
     yield* trainingRun("reward", prepared, rewardEngines(config, model), program)
   }, Effect.scoped),
 ).pipe(
