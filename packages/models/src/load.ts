@@ -5,7 +5,7 @@ import { createDecoder, type Decoder } from "./decoder.ts"
 import { ModelError } from "./errors.ts"
 import type { Head } from "./families/family.ts"
 import { EXTRA_FILES, readJson, type ModelFiles } from "./files.ts"
-import { withPrefix } from "./headless.ts"
+import { withHeadOf, withPrefix } from "./headless.ts"
 import type { HubOptions } from "./hub/options.ts"
 import { resolveModel } from "./hub/resolve.ts"
 import { initialValues } from "./initialize.ts"
@@ -175,7 +175,8 @@ const loadParameters = async (
     }
     return
   }
-  const weights = withPrefix(await openWeights(), familyOf(config).prefix)
+  const { modules, prefix } = familyOf(config)
+  const weights = withHeadOf(withPrefix(await openWeights(), prefix), decoder.kind, modules)
   try {
     checkNames(weights, config, decoder)
     for (const { spec, isTrained, wanted } of planned) {

@@ -72,6 +72,17 @@ describe.each(classifiers)("a $name with a $head head of $labels.length labels",
   })
 })
 
+test.each(["gpt2", "qwen3"])("a critic of a %s starts from a reward model of it", async (name) => {
+  const reward = await loadModel(gpu, join(fixtures, name), { head: "reward" })
+  const { shape } = reward.parameters["reward.weight"]!
+  const head = (await gpu.normal(shape, { seed: 1 }).data()) as Float32Array<ArrayBuffer>
+  gpu.write(reward.parameters["reward.weight"]!, head)
+  const critic = await loadModel(gpu, await exportModel(reward), { head: "value" })
+  expect(await critic.parameters["value.weight"]!.data()).toEqual(head)
+  expect(await critic.parameters["value.bias"]!.data()).toEqual(new Float32Array(1))
+  for (const { dispose } of [reward, critic]) dispose()
+})
+
 test("any base becomes a classifier of as many labels as one asks for, which is no critic", async () => {
   const model = await loadModel(gpu, join(fixtures, "llama-gqa"), { head: "value", numLabels: 5 })
   const { decoder, parameters } = model
