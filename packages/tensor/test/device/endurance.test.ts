@@ -63,8 +63,9 @@ const expectFlat = (taken: readonly Sample[], { exact }: { readonly exact: boole
     // Garbage collectors and drivers take and give back in large pieces.
     expect(later.process - first!.process).toBeLessThan(64)
   }
-  // Code that is compiled late is objects too; one more for every step is a leak.
-  expect(rest.at(-1)!.objects - first!.objects).toBeLessThan(100 + steps / 2)
+  // Code that is compiled late is objects too, at one time or another; one more for every step shows each time.
+  const gains = rest.map(({ objects }, i) => objects - taken[i]!.objects).sort((a, b) => a - b)
+  expect(gains[Math.floor(gains.length / 2)]!).toBeLessThan(steps / samples / 2)
 }
 
 describe(`${steps} small steps hold memory flat`, () => {
