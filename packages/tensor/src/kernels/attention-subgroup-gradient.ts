@@ -10,7 +10,17 @@ import {
   type AttentionProblem,
 } from "./attention-problem.ts"
 import { queryOf, queryWalk, seenBy, type QueryTile } from "./attention-subgroup-queries.ts"
-import { addPair, addOne, addProducts, each, ownColumns, pickWgsl, sharingOf } from "./attention-subgroup-text.ts"
+import {
+  addPair,
+  addOne,
+  addProducts,
+  each,
+  itemOfColumnWgsl,
+  ownColumns,
+  pickWgsl,
+  sequenceEndWgsl,
+  sharingOf,
+} from "./attention-subgroup-text.ts"
 
 /** The gradient of the queries: the walk of `subgroupAttention`, over keys and values at once. */
 export const subgroupQueryGradient = (problem: AttentionProblem, lanes: number, tile: QueryTile): AttentionLaunch => ({
@@ -85,7 +95,6 @@ export const subgroupKeyGradient = (problem: AttentionProblem, lanes: number, ro
 const keysBody = (problem: AttentionProblem, lanes: number, rows: number): string => {
   const sharing = sharingOf(problem.headDim, lanes)
   const { sets, quads } = sharing
-  const perKey = problem.heads / problem.kvHeads
   const loads = Math.ceil(rows / lanes)
   const seen = (key: number, query: string, all: (x: string) => string) =>
     `(${query} >= ${all(`(firstRow + ${key}u)`)}) & (${query} < ${all(`min(until, firstRow + ${key}u + p.window)`)})`
@@ -93,10 +102,8 @@ const keysBody = (problem: AttentionProblem, lanes: number, rows: number): strin
     `let at${e} = itemOf(firstKey, ${column}, group.y) * D4; ${each(quads, (i) => `let q${e}_${i} = q[at${e} + x${i}]; let g${e}_${i} = grad[at${e} + x${i}];`)}`
   return `${attentionWgsl(problem, "vec4f")}
 ${pickWgsl}
-const perKey = ${perKey}u;
-fn itemOf(firstRow: u32, column: u32, kvHead: u32) -> u32 {
-  return (firstRow + column / perKey) * p.heads + kvHead * perKey + column % perKey;
-}
+${itemOfColumnWgsl(problem)}
+${sequenceEndWgsl}
 fn isWhole(column: u32, columns: u32, firstKey: u32, lastKey: u32) -> bool {
   return column % 2u == 0u && column + 1u < columns && firstKey + column / perKey >= lastKey && (column + 1u) / perKey < p.window;
 }
@@ -112,18 +119,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   ${ownColumns(sharing)}
   var end = 0u;
   for (var begin = 0u; begin < rowsHere; begin = end) {
-    let start = spans[firstRow + begin].z;
-    end = begin + 1u;
-    for (; end < rowsHere; end++) { if (spans[firstRow + end].z != start) { break; } }
     let firstKey = firstRow + begin;
+    let beyond = sequenceEnd(firstKey);
+    end = min(rowsHere, beyond - firstRow);
     let lastKey = firstRow + end - 1u;
-    // The row after the sequence, by halves.
-    var until = lastKey + 1u;
-    for (var beyond = p.rows; until < beyond;) {
-      let middle = (until + beyond) / 2u;
-      if (spans[middle].z == start) { until = middle + 1u; } else { beyond = middle; }
-    }
-    until = min(until, lastKey + p.window);
+    let until = min(beyond, lastKey + p.window);
     let columns = (until - firstKey) * perKey;
     var dk: array<vec4f, ${rows * quads}>; var dv: array<vec4f, ${rows * quads}>;
     ${each(rows * quads, (i) => `dk[${i}] = vec4f(); dv[${i}] = vec4f();`)}

@@ -9,6 +9,16 @@ export interface QueryTile {
   readonly parts: number
 }
 
+/** A tile of at most `queries` queries: of the heads that share a key head as far as they fit, of as many rows as then fit. */
+export const shapeTile = (
+  { heads, kvHeads }: Pick<AttentionProblem, "heads" | "kvHeads">,
+  queries: number,
+): QueryTile => {
+  const perKey = heads / kvHeads
+  const parts = range(Math.min(perKey, queries) + 1).findLast((count) => count > 0 && perKey % count === 0)!
+  return { parts, rows: Math.floor(queries / parts) }
+}
+
 /**
  * Rows whose sums, so many vec4s of a head each, a subgroup takes together. More rows share what lanes load, but drivers take
  * long to compile more sums.
@@ -17,18 +27,15 @@ export const rowsFor = (headDim: number, lanes: number, most: number): number =>
   Math.max(1, Math.min(most, Math.floor(32 / sharingOf(headDim, lanes).quads)))
 
 /**
- * The tile for a device of `lanes` lanes, of the heads that share a key head as far as they fit. Rows that see keys of their
- * own (`alone`) have nothing to share with each other.
+ * The tile for a device of `lanes` lanes. Rows that see keys of their own (`alone`) have nothing to share with each other.
  */
 export const queryTile = (
   { heads, kvHeads, headDim }: AttentionProblem,
   lanes: number,
   { alone = false, most = 2 * lanes }: { readonly alone?: boolean; readonly most?: number } = {},
 ): QueryTile => {
-  const queries = rowsFor(headDim, lanes, most)
-  const perKey = heads / kvHeads
-  const parts = range(Math.min(perKey, queries) + 1).findLast((count) => count > 0 && perKey % count === 0)!
-  return { parts, rows: alone ? 1 : Math.floor(queries / parts) }
+  const tile = shapeTile({ heads, kvHeads }, rowsFor(headDim, lanes, most))
+  return alone ? { ...tile, rows: 1 } : tile
 }
 
 /** What a kernel does while a tile of queries walks its keys. Its text may use what {@link queryWalk} declares. */

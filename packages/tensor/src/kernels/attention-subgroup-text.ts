@@ -1,4 +1,4 @@
-import { keyBlock } from "./attention-problem.ts"
+import { keyBlock, type AttentionProblem } from "./attention-problem.ts"
 import { range } from "./matmul-problem.ts"
 
 /** WGSL of which the subgroup kernels of attention are made. */
@@ -78,3 +78,22 @@ export const addOne = (
     const place = `${sums}[${row * sharing.quads + i}]`
     return `{ var t = ${place}; t = select(t, fma(vec4f(w), ${value}0_${i}, t), ${isSeen}); ${place} = t; }`
   })} }`
+
+/** For gradients of keys: the query (row and head) in a column, counted from a first row, of the heads of a key head. */
+export const itemOfColumnWgsl = ({ heads, kvHeads }: AttentionProblem): string => `
+const perKey = ${heads / kvHeads}u;
+fn itemOf(firstRow: u32, column: u32, kvHead: u32) -> u32 {
+  return (firstRow + column / perKey) * p.heads + kvHead * perKey + column % perKey;
+}`
+
+/** The row after the sequence to which a row belongs, sought by halves. */
+export const sequenceEndWgsl = `
+fn sequenceEnd(row: u32) -> u32 {
+  let start = spans[row].z;
+  var end = row + 1u;
+  for (var beyond = p.rows; end < beyond;) {
+    let middle = (end + beyond) / 2u;
+    if (spans[middle].z == start) { end = middle + 1u; } else { beyond = middle; }
+  }
+  return end;
+}`

@@ -9,6 +9,8 @@ import type { AttentionLaunch, AttentionProblem } from "./attention-problem.ts"
 import { subgroupKeyGradient, subgroupQueryGradient } from "./attention-subgroup-gradient.ts"
 import { queryTile, rowsFor } from "./attention-subgroup-queries.ts"
 import { subgroupAttention } from "./attention-subgroup.ts"
+import { tiledKeyGradient } from "./attention-tiled-keys.ts"
+import { tiledAttention, tiledQueryGradient } from "./attention-tiled.ts"
 import type { HeadShape } from "./rope.ts"
 
 export interface AttentionOptions extends HeadShape {
@@ -32,23 +34,21 @@ const lanesOf = ({ isSoftware, subgroupSize }: DeviceTraits): number =>
 
 const forward = (problem: AttentionProblem, alone: boolean, device: DeviceTraits): AttentionLaunch => {
   const lanes = lanesOf(device)
-  return lanes > 0
-    ? subgroupAttention(problem, lanes, queryTile(problem, lanes, { alone }))
-    : plainAttention(problem, device.isSoftware)
+  if (lanes > 0) return subgroupAttention(problem, lanes, queryTile(problem, lanes, { alone }))
+  return device.isSoftware || alone ? plainAttention(problem, device.isSoftware) : tiledAttention(problem)
 }
 
-/** The gradients hold more at a time: half as many rows do. */
+/** In a subgroup's registers the gradients hold more: half as many rows do. */
 const gradients = (problem: AttentionProblem, device: DeviceTraits) => {
   const lanes = lanesOf(device)
-  return lanes > 0
-    ? {
-        queries: subgroupQueryGradient(problem, lanes, queryTile(problem, lanes, { most: lanes })),
-        keys: subgroupKeyGradient(problem, lanes, rowsFor(2 * problem.headDim, lanes, lanes)),
-      }
-    : {
-        queries: plainQueryGradient(problem, device.isSoftware),
-        keys: plainKeyGradient(problem, device.isSoftware),
-      }
+  if (lanes > 0)
+    return {
+      queries: subgroupQueryGradient(problem, lanes, queryTile(problem, lanes, { most: lanes })),
+      keys: subgroupKeyGradient(problem, lanes, rowsFor(2 * problem.headDim, lanes, lanes)),
+    }
+  return device.isSoftware
+    ? { queries: plainQueryGradient(problem, true), keys: plainKeyGradient(problem, true) }
+    : { queries: tiledQueryGradient(problem), keys: tiledKeyGradient(problem) }
 }
 
 const attentionOp: FusedOp<Attributes> = {
