@@ -126,14 +126,14 @@ ${tileEntry}
 /** Stores what \`value\` makes of the sums of the queries that belong to the run. */
 const storeRun = (
   problem: AttentionProblem,
-  { rows, parts }: QueryTile,
+  { parts }: QueryTile,
   buffer: string,
   value: (sum: string) => string,
 ): string =>
   each(
     4,
     (query) => `{ let query = four * 4u + ${query}u;
-      if (query / ${parts}u >= begin && query / ${parts}u < end && query < ${rows * parts}u) {
+      if (query / ${parts}u >= begin && query / ${parts}u < end) {
         let at = itemOf(firstRow, query, firstHead) * D4;
         ${storeHead(problem.headDim, buffer, "at", (i) => value(`acc${query}_${i}`))}
       } }`,

@@ -28,27 +28,43 @@ interface Attributes extends Omit<AttentionProblem, "rows"> {
   readonly alone: boolean
 }
 
-/** Lanes of the subgroups by which the device is to compute attention; 0 for none. Any choice gives the same bits. */
-const lanesOf = ({ isSoftware, subgroupSize }: DeviceTraits): number =>
-  isSoftware && (subgroupSize === 4 || subgroupSize === 8) ? subgroupSize : 0
+/** Rows from which on tiles of one row might be more than an axis of a grid has room for. */
+const mostRows = 65_535
+
+/** Who computes attention: a subgroup of `lanes` lanes, a workgroup or an invocation. Any choice gives the same bits. */
+const formOf = ({ rows }: AttentionProblem, { isSoftware, subgroupSize }: DeviceTraits) => {
+  if (rows > mostRows) return { by: "invocation" } as const
+  if (!isSoftware) return { by: "workgroup" } as const
+  return subgroupSize === 4 || subgroupSize === 8
+    ? ({ by: "subgroup", lanes: subgroupSize } as const)
+    : ({ by: "invocation" } as const)
+}
 
 const forward = (problem: AttentionProblem, alone: boolean, device: DeviceTraits): AttentionLaunch => {
-  const lanes = lanesOf(device)
-  if (lanes > 0) return subgroupAttention(problem, lanes, queryTile(problem, lanes, { alone }))
-  return device.isSoftware || alone ? plainAttention(problem, device.isSoftware) : tiledAttention(problem)
+  const form = formOf(problem, device)
+  if (form.by === "subgroup") return subgroupAttention(problem, form.lanes, queryTile(problem, form.lanes, { alone }))
+  return form.by === "workgroup" && !alone ? tiledAttention(problem) : plainAttention(problem, device.isSoftware)
 }
 
 /** In a subgroup's registers the gradients hold more: half as many rows do. */
 const gradients = (problem: AttentionProblem, device: DeviceTraits) => {
-  const lanes = lanesOf(device)
-  if (lanes > 0)
-    return {
-      queries: subgroupQueryGradient(problem, lanes, queryTile(problem, lanes, { most: lanes })),
-      keys: subgroupKeyGradient(problem, lanes, rowsFor(2 * problem.headDim, lanes, lanes)),
-    }
-  return device.isSoftware
-    ? { queries: plainQueryGradient(problem, true), keys: plainKeyGradient(problem, true) }
-    : { queries: tiledQueryGradient(problem), keys: tiledKeyGradient(problem) }
+  const form = formOf(problem, device)
+  switch (form.by) {
+    case "subgroup":
+      return {
+        queries: subgroupQueryGradient(problem, form.lanes, queryTile(problem, form.lanes, { most: form.lanes })),
+        keys: subgroupKeyGradient(problem, form.lanes, rowsFor(2 * problem.headDim, form.lanes, form.lanes)),
+      }
+    case "workgroup":
+      return { queries: tiledQueryGradient(problem), keys: tiledKeyGradient(problem) }
+    case "invocation":
+      return {
+        queries: plainQueryGradient(problem, device.isSoftware),
+        keys: plainKeyGradient(problem, device.isSoftware),
+      }
+    default:
+      return form satisfies never
+  }
 }
 
 const attentionOp: FusedOp<Attributes> = {
