@@ -43,14 +43,24 @@ const common = (stored: ReadonlyArray<DType>): DType => {
   return `int8:${Math.min(...groups)}${hasOffset ? ":offset" : ""}`
 }
 
-/** A parameter on the GPU from float32 values, rounded to `dtype`. */
+/** From here on a number is infinite as float16. */
+const float16Limit = 65_520
+
+/**
+ * A parameter on the GPU from float32 values, rounded to `dtype`.
+ *
+ * @throws RangeError for a value that float16 does not reach
+ */
 export const fromFloats = (
   gpu: Gpu,
   values: Float32Array<ArrayBuffer>,
-  { shape }: Pick<ParameterSpec, "shape">,
+  { name, shape }: ParameterSpec,
   dtype: DType,
 ): Tensor => {
   if (dtype !== "f16" && dtype !== "bf16") return gpu.tensor(values, shape, "parameters")
+  const beyond = dtype === "f16" ? values.find((value) => Math.abs(value) >= float16Limit) : undefined
+  if (beyond !== undefined)
+    throw new RangeError(`dtype: ${name} holds ${beyond}, and float16 ends at 65504: use bfloat16 or float32`)
   const { data } = safetensorsFromFloat32(values, shape, dtype === "f16" ? "F16" : "BF16")
   return fromBytes(gpu, Uint8Array.from(data), shape, dtype)
 }

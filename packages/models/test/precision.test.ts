@@ -1,6 +1,14 @@
 import { readdirSync } from "node:fs"
 import { join } from "node:path"
-import { grad, openDevice, rehearsalOf, type Gpu } from "@rlpt/tensor"
+import {
+  grad,
+  openDevice,
+  readSafetensors,
+  rehearsalOf,
+  safetensorsFromFloat32,
+  writeSafetensors,
+  type Gpu,
+} from "@rlpt/tensor"
 import { afterAll, beforeAll, describe, expect, test } from "vitest"
 import { exportModel, loadModel, withoutAdapter, type LoadOptions, type Model } from "../src/index.ts"
 import { expectedOf, fixtures, llamaFiles, pack } from "./fixtures.ts"
@@ -13,26 +21,36 @@ beforeAll(async () => {
 })
 afterAll(() => gpu.destroy())
 
-const layer = (i: number, [q, k, v, o, gate, up, down]: readonly Stored[]): readonly Tensor[] => [
+const layer = (i: number, [q, k, v, o, gate, up, down]: Layer): readonly Tensor[] => [
   tensor(`blk.${i}.attn_norm`, [256], "F32"),
-  tensor(`blk.${i}.attn_q`, [256, 256], q!),
-  tensor(`blk.${i}.attn_k`, [128, 256], k!),
-  tensor(`blk.${i}.attn_v`, [128, 256], v!),
-  tensor(`blk.${i}.attn_output`, [256, 256], o!),
+  tensor(`blk.${i}.attn_q`, [256, 256], q),
+  tensor(`blk.${i}.attn_k`, [128, 256], k),
+  tensor(`blk.${i}.attn_v`, [128, 256], v),
+  tensor(`blk.${i}.attn_output`, [256, 256], o),
   tensor(`blk.${i}.ffn_norm`, [256], "F32"),
-  tensor(`blk.${i}.ffn_gate`, [256, 256], gate!),
-  tensor(`blk.${i}.ffn_up`, [256, 256], up!),
-  tensor(`blk.${i}.ffn_down`, [256, 256], down!),
+  tensor(`blk.${i}.ffn_gate`, [256, 256], gate),
+  tensor(`blk.${i}.ffn_up`, [256, 256], up),
+  tensor(`blk.${i}.ffn_down`, [256, 256], down),
 ]
 
-/** A Llama with weights of every quantised type, alone and beside others in a projection. */
-const quantized = (changes: readonly Tensor[] = []) => {
+type Layer = readonly [q: Stored, k: Stored, v: Stored, o: Stored, gate: Stored, up: Stored, down: Stored]
+
+/** Every quantised type, alone and beside others in a projection. */
+const mixed: readonly Layer[] = [
+  ["Q4_K", "Q4_K", "Q6_K", "Q5_1", "Q4_1", "Q4_1", "Q5_0"],
+  ["Q8_0", "Q8_0", "Q5_0", "Q6_K", "Q4_0", "Q4_0", "Q5_K"],
+]
+/** One type, so that few kernels have to be compiled. */
+const uniform: readonly Layer[] = [["Q4_K", "Q4_K", "Q4_K", "Q4_K", "Q4_K", "Q4_K", "Q4_K"]]
+
+/** A Llama with weights of these types. */
+const quantized = (layers = mixed, changes: readonly Tensor[] = []) => {
   const metadata = {
     "general.architecture": text("llama"),
     "llama.context_length": u32(32),
     "llama.embedding_length": u32(256),
     "llama.feed_forward_length": u32(256),
-    "llama.block_count": u32(2),
+    "llama.block_count": u32(layers.length),
     "llama.attention.head_count": u32(4),
     "llama.attention.head_count_kv": u32(2),
     "llama.attention.layer_norm_rms_epsilon": f32(1e-6),
@@ -40,8 +58,7 @@ const quantized = (changes: readonly Tensor[] = []) => {
   const tensors = [
     tensor("token_embd", [40, 256], "Q4_0"),
     tensor("output_norm", [256], "F32"),
-    ...layer(0, ["Q4_K", "Q4_K", "Q6_K", "Q5_1", "Q4_1", "Q4_1", "Q5_0"]),
-    ...layer(1, ["Q8_0", "Q8_0", "Q5_0", "Q6_K", "Q4_0", "Q4_0", "Q5_K"]),
+    ...layers.flatMap((types, i) => layer(i, types)),
   ]
   const named = (name: string) => changes.find((change) => change.name === name)
   return {
@@ -116,11 +133,20 @@ describe("a frozen quantised base", () => {
     wide.dispose()
   })
 
-  test("has the bits of the dequantised one, with and without adapter", async () => {
-    const model = disturb(await loadModel(gpu, quantized(), { lora }))
-    const wide = disturb(await loadModel(gpu, quantized(), { lora, dtype: "float32" }))
+  test("holds the numbers of the dequantised one", async () => {
+    const model = await loadModel(gpu, quantized(), { frozen: true })
+    const wide = await loadModel(gpu, quantized(), { frozen: true, dtype: "float32" })
     for (const { name } of model.decoder.specs)
       expect(await model.parameters[name]!.data()).toEqual(await wide.parameters[name]!.data())
+    expect(await exportModel(model)).toEqual(await exportModel(wide))
+    model.dispose()
+    wide.dispose()
+  })
+
+  test.each([{}, { useDora: true }])("%j: computes and learns the bits of the dequantised one", async (more) => {
+    const options = { lora: { ...lora, ...more } }
+    const model = disturb(await loadModel(gpu, quantized(uniform), options))
+    const wide = disturb(await loadModel(gpu, quantized(uniform), { ...options, dtype: "float32" }))
     expect(await resultsOf(model)).toEqual(await resultsOf(wide))
     expect(await logitsOf(withoutAdapter(model))).toEqual(await logitsOf(withoutAdapter(wide)))
     expect(await exportModel(model)).toEqual(await exportModel(wide))
@@ -128,18 +154,9 @@ describe("a frozen quantised base", () => {
     wide.dispose()
   })
 
-  test("has them with DoRA too", async () => {
-    const dora = { lora: { ...lora, targetModules: ["down_proj"], useDora: true } }
-    const model = disturb(await loadModel(gpu, quantized(), dora))
-    const wide = disturb(await loadModel(gpu, quantized(), { ...dora, dtype: "float32" }))
-    expect(await logitsOf(model)).toEqual(await logitsOf(wide))
-    model.dispose()
-    wide.dispose()
-  })
-
   test("needs no adapter where nothing is trained", async () => {
-    const model = await loadModel(gpu, quantized(), { frozen: true })
-    const wide = await loadModel(gpu, quantized(), { frozen: true, dtype: "float32" })
+    const model = await loadModel(gpu, quantized(uniform), { frozen: true })
+    const wide = await loadModel(gpu, quantized(uniform), { frozen: true, dtype: "float32" })
     expect(model.trainable).toEqual([])
     expect(model.parameters["embed_tokens.weight"]!.dtype).toBe("int4:32")
     expect(await logitsOf(model)).toEqual(await logitsOf(wide))
@@ -164,7 +181,7 @@ describe("a frozen quantised base", () => {
     )
     const broken = tensor("blk.1.attn_v", [128, 256], "Q8_0")
     broken.data.set([0, 0x7e], 34)
-    await expect(loadModel(gpu, quantized([broken]), { lora })).rejects.toThrow(
+    await expect(loadModel(gpu, quantized(mixed, [broken]), { lora })).rejects.toThrow(
       /m\.gguf: tensor "model\.layers\.1\.self_attn\.v_proj\.weight" holds NaN/,
     )
     expect(gpu.memory().inUse).toBe(before)
@@ -183,7 +200,7 @@ describe("weights of f16 and bf16", () => {
     const wide = disturb(await load(name, { lora, dtype: "float32" }))
     const dtypes = Object.entries(dtypesOf(model)).map(([of, kept]) => kept === (of.includes("norm") ? "f32" : dtype))
     expect(dtypes.every(Boolean)).toBe(true)
-    expect(await resultsOf(model, sequences)).toEqual(await resultsOf(wide, sequences))
+    expect(await logitsOf(model, sequences)).toEqual(await logitsOf(wide, sequences))
     model.dispose()
     wide.dispose()
   })
@@ -217,5 +234,24 @@ describe("weights of f16 and bf16", () => {
       model.dispose()
     }
     wide.dispose()
+  })
+
+  test("what cannot be kept so is refused", async () => {
+    const name = "model.layers.0.mlp.down_proj.weight"
+    const holding = (value: number, dtype: "F32" | "F16") => {
+      const files = llamaFiles("llama-gqa")
+      const { metadata, tensors } = readSafetensors(files["model.safetensors"]!, "fixture")
+      const { shape } = tensors.get(name)!
+      const values = new Float32Array(shape.reduce((a, b) => a * b, 1))
+      values[5] = value
+      const changed = new Map(tensors).set(name, safetensorsFromFloat32(values, shape, dtype))
+      return { ...files, "model.safetensors": writeSafetensors(changed, metadata) }
+    }
+    await expect(loadModel(gpu, holding(1e5, "F32"), { dtype: "float16" })).rejects.toThrow(
+      /^dtype: layers\.0\.mlp\.down_proj\.weight holds 100000, and float16 ends at 65504: use bfloat16 or float32$/,
+    )
+    await expect(loadModel(gpu, holding(Number.NaN, "F16"), { lora })).rejects.toThrow(
+      /^model\.safetensors: tensor "model\.layers\.0\.mlp\.down_proj\.weight" holds NaN \(element 5 of \d+\)/,
+    )
   })
 })

@@ -139,35 +139,41 @@ describe("a product with packed weights", () => {
         subgroupMatmul(problem, lanes, { rows: 8, quads: 2, depth: 2, accumulators: "memory" }),
     }),
   }
-  /** Kernels of GPUs take software drivers long to compile. */
+  /** Kernels of GPUs, and gates, take software drivers long to compile. */
   const tiled: readonly PackedType[] = ["bf16", "uint4:32:offset"]
+  const gated: readonly PackedType[] = ["f16", "int8:16:offset"]
 
   const sizes = [
     { M: 1, N: 64, K: 96 },
     { M: 33, N: 32, K: 64 },
   ]
 
-  test.each(types)("%s: has the bits of the product with the same numbers in f32, in every kernel", async (dtype) => {
-    const problems = sizes.flatMap((size): readonly Problem[] => [
-      { layout: "nt", epilogue: "store", ...size },
-      { layout: "nn", epilogue: "store", ...size },
-      { layout: "nt", epilogue: "store", ...size, gate: "silu" },
-    ])
-    for (const problem of problems) {
-      const { M, N, K, layout } = problem
-      const x = gpu.tensor(randomArray(M * K, 2), [M, K])
-      const shape = layout === "nt" ? [N, K] : [K, N]
-      const { tensor, values } = packed(dtype, shape)
-      const run = (choose: (problem: Problem) => MatmulLaunch, weight: Tensor) =>
-        applyFused(chosenMatmul, [x, weight], { problem, choose })
-      const names = Object.keys(kernels).filter((name) => name !== "tiles" || tiled.includes(dtype))
-      const expected = await gpu.readAll(run(plainMatmul, gpu.tensor(values, shape)))
-      for (const name of names) {
-        const results = await gpu.readAll(run(kernels[name]!, tensor))
-        results.forEach((result, i) => expectSameBits(result, expected[i]!, `${layout} ${M}×${N}×${K} ${name}, ${i}`))
+  const inEveryKernel = types.filter((dtype) => dtype !== "int8:16")
+
+  test.each(inEveryKernel)(
+    "%s: has the bits of the product with the same numbers in f32, in every kernel",
+    async (dtype) => {
+      const problems = sizes.flatMap((size): readonly Problem[] => [
+        { layout: "nt", epilogue: "store", ...size },
+        { layout: "nn", epilogue: "store", ...size },
+        ...(gated.includes(dtype) ? [{ layout: "nt", epilogue: "store", ...size, gate: "silu" } as const] : []),
+      ])
+      for (const problem of problems) {
+        const { M, N, K, layout } = problem
+        const x = gpu.tensor(randomArray(M * K, 2), [M, K])
+        const shape = layout === "nt" ? [N, K] : [K, N]
+        const { tensor, values } = packed(dtype, shape)
+        const run = (choose: (problem: Problem) => MatmulLaunch, weight: Tensor) =>
+          applyFused(chosenMatmul, [x, weight], { problem, choose })
+        const names = Object.keys(kernels).filter((name) => name !== "tiles" || tiled.includes(dtype))
+        const expected = await gpu.readAll(run(plainMatmul, gpu.tensor(values, shape)))
+        for (const name of names) {
+          const results = await gpu.readAll(run(kernels[name]!, tensor))
+          results.forEach((result, i) => expectSameBits(result, expected[i]!, `${layout} ${M}×${N}×${K} ${name}, ${i}`))
+        }
       }
-    }
-  })
+    },
+  )
 
   test.runIf(lanes > 0).each(["bf16", "int8:32", "uint4:32:offset"] as const)(
     "%s: has them with operands laid out in panels",
@@ -199,21 +205,18 @@ describe("a product with packed weights", () => {
     },
   )
 
-  test.each(["f16", "bf16"] as const)("%s: on either side, transposed or not, in rows of any length", async (dtype) => {
-    const layouts: readonly Layout[] = ["nn", "nt", "tn"]
-    for (const { M, N, K } of [
-      { M: 6, N: 10, K: 22 },
-      { M: 5, N: 7, K: 9 },
-    ]) {
-      for (const layout of layouts) {
-        const a = packed(dtype, layout === "tn" ? [K, M] : [M, K], 3)
-        const b = packed(dtype, layout === "nt" ? [N, K] : [K, N], 4)
-        const options = { transposeA: layout === "tn", transposeB: layout === "nt" }
-        const wide = (x: Packed) => gpu.tensor(x.values, x.tensor.shape)
-        const products = [a.tensor.matmul(b.tensor, options), wide(a).matmul(b.tensor, options)]
-        const [expected, ...results] = await gpu.readAll([wide(a).matmul(wide(b), options), ...products])
-        for (const result of results) expectSameBits(result, expected!, `${layout} ${M}×${N}×${K}`)
-      }
+  test.each([
+    ["f16", { M: 6, N: 10, K: 22 }],
+    ["bf16", { M: 5, N: 7, K: 9 }],
+  ] as const)("%s: on either side, transposed or not, in rows of any length", async (dtype, { M, N, K }) => {
+    for (const layout of ["nn", "nt", "tn"] satisfies Layout[]) {
+      const a = packed(dtype, layout === "tn" ? [K, M] : [M, K], 3)
+      const b = packed(dtype, layout === "nt" ? [N, K] : [K, N], 4)
+      const options = { transposeA: layout === "tn", transposeB: layout === "nt" }
+      const wide = (x: Packed) => gpu.tensor(x.values, x.tensor.shape)
+      const products = [a.tensor.matmul(b.tensor, options), wide(a).matmul(b.tensor, options)]
+      const [expected, ...results] = await gpu.readAll([wide(a).matmul(wide(b), options), ...products])
+      for (const result of results) expectSameBits(result, expected!, `${layout} ${M}×${N}×${K}`)
     }
   })
 
