@@ -215,6 +215,7 @@ test("rlpt plugins list --json is what programs can read", async () => {
     "reward arithmetic",
     "reward format",
     "reward length",
+    "reward model",
     "reward sentiment",
     "task arithmetic",
     "task jsonl",
