@@ -1,7 +1,7 @@
 import type { AdapterInfo } from "../adapter/info.ts"
 import { KernelError } from "../errors.ts"
 import type { DeviceTraits } from "../graph/fused-op.ts"
-import { plain, withoutCandidate, type Candidate } from "../kernels/matmul-choice.ts"
+import { plain, withoutCandidate, type Candidate } from "../kernels/matmul/choice.ts"
 import type { Kernel } from "../program/kernel.ts"
 import type { Faults } from "./faults.ts"
 import { SelfTest, type WrongKernel } from "./self-test.ts"

@@ -1,7 +1,7 @@
 import type { AdapterInfo } from "../adapter/info.ts"
 import type { DeviceTraits } from "../graph/fused-op.ts"
-import { candidatesFor, choiceOf, withoutCandidate, type Candidate, type Ratings } from "../kernels/matmul-choice.ts"
-import { knownRatings, nominalRatings, panelsFor } from "../kernels/matmul-ratings.ts"
+import { candidatesFor, choiceOf, withoutCandidate, type Candidate, type Ratings } from "../kernels/matmul/choice.ts"
+import { knownRatings, nominalRatings, panelsFor } from "../kernels/matmul/ratings.ts"
 import type { WrongKernel } from "./self-test.ts"
 
 /** How fast kernels are on an adapter, and how that came to be known. Speeds decide what runs, never its result. */

@@ -1,4 +1,4 @@
-import type { MatmulChoice } from "../kernels/matmul-choice.ts"
+import type { MatmulChoice } from "../kernels/matmul/choice.ts"
 import type { Kernel, Grid } from "../program/kernel.ts"
 import type { Spec } from "./node.ts"
 import type { Tensor } from "./tensor.ts"

@@ -4,7 +4,7 @@ import { applyFused } from "../graph/apply.ts"
 import type { Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
-import { launchMatmul, type Epilogue, type Layout } from "./matmul-kernels.ts"
+import { launchMatmul, type Epilogue, type Layout } from "./matmul/launch.ts"
 import { rowForm, rowLaunch, type RowKernel } from "./rows.ts"
 import { launchSoftCap, softCapWgsl } from "./soft-cap.ts"
 

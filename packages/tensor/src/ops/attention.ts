@@ -1,7 +1,7 @@
 import { showShape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import type { Tensor } from "../graph/tensor.ts"
-import { attention } from "../kernels/attention.ts"
+import { attention } from "../kernels/attention/attention.ts"
 import { concat } from "../kernels/concat.ts"
 
 export interface DotProductAttentionOptions {

@@ -1,8 +1,8 @@
 import { showShape, sizeOf } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import type { Tensor } from "../graph/tensor.ts"
-import { batchedMatmul } from "../kernels/batched-matmul.ts"
-import { matmul as product, type MatmulOptions } from "../kernels/matmul.ts"
+import { batchedMatmul } from "../kernels/matmul/batched.ts"
+import { matmul as product, type MatmulOptions } from "../kernels/matmul/matmul.ts"
 import { broadcastShapes } from "./axes.ts"
 
 /**

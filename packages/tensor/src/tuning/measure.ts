@@ -5,8 +5,8 @@ import {
   type ProblemClass,
   type Rating,
   type Ratings,
-} from "../kernels/matmul-choice.ts"
-import type { Problem } from "../kernels/matmul-problem.ts"
+} from "../kernels/matmul/choice.ts"
+import type { Problem } from "../kernels/matmul/problem.ts"
 import { packParams } from "../program/kernel.ts"
 import { median, timeLaunches, type Launch } from "../program/timing.ts"
 

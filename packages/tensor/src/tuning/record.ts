@@ -1,7 +1,7 @@
 import type { AdapterInfo } from "../adapter/info.ts"
 import { cores } from "../device/traits.ts"
 import type { WrongKernel } from "../device/self-test.ts"
-import { problemClasses, type Candidate, type Rating, type Ratings } from "../kernels/matmul-choice.ts"
+import { problemClasses, type Candidate, type Rating, type Ratings } from "../kernels/matmul/choice.ts"
 import { wgsl } from "../program/kernel.ts"
 
 /** What is remembered of an adapter. */

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest"
 import { glu, linear, matmul, ShapeError, type Tensor } from "../../src/index.ts"
 import { applyFused, applyFusedOne } from "../../src/graph/apply.ts"
 import type { Emitter, FusedOp } from "../../src/graph/fused-op.ts"
-import { bySubgroup, panelsFirst, type Panels } from "../../src/kernels/matmul-choice.ts"
+import { bySubgroup, panelsFirst, type Panels } from "../../src/kernels/matmul/choice.ts"
 import {
   launchMatmul,
   plainMatmul,
@@ -12,7 +12,7 @@ import {
   type Layout,
   type MatmulLaunch,
   type Problem,
-} from "../../src/kernels/matmul-kernels.ts"
+} from "../../src/kernels/matmul/launch.ts"
 import { testDevice } from "../device.ts"
 import { expectDifferentiable, param } from "../gradient.ts"
 import { expectClose, expectSameBits, randomArray } from "../reference.ts"

@@ -15,7 +15,7 @@ import {
 } from "../../src/index.ts"
 import { applyFused } from "../../src/graph/apply.ts"
 import type { FusedOp } from "../../src/graph/fused-op.ts"
-import { bySubgroup } from "../../src/kernels/matmul-choice.ts"
+import { bySubgroup } from "../../src/kernels/matmul/choice.ts"
 import {
   plainMatmul,
   subgroupMatmul,
@@ -23,8 +23,8 @@ import {
   type Layout,
   type MatmulLaunch,
   type Problem,
-} from "../../src/kernels/matmul-kernels.ts"
-import { layInPanels } from "../../src/kernels/matmul-panels.ts"
+} from "../../src/kernels/matmul/launch.ts"
+import { layInPanels } from "../../src/kernels/matmul/panels.ts"
 import { testDevice } from "../device.ts"
 import { expectSameBits, randomArray, randomNumbers } from "../reference.ts"
 

@@ -1,4 +1,4 @@
-import type { Candidate } from "../../src/kernels/matmul-choice.ts"
+import type { Candidate } from "../../src/kernels/matmul/choice.ts"
 
 /** `candidate` with a mistake: the body of each of its kernels is replaced. */
 export const broken = (candidate: Candidate, replace: (body: string) => string, id = candidate.id): Candidate => ({

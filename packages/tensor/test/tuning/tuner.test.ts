@@ -12,7 +12,7 @@ import {
 } from "../../src/index.ts"
 import { Gpu } from "../../src/device/gpu.ts"
 import { Pipelines } from "../../src/device/pipelines.ts"
-import { plain, problemClasses, type Candidate, type Rating } from "../../src/kernels/matmul-choice.ts"
+import { plain, problemClasses, type Candidate, type Rating } from "../../src/kernels/matmul/choice.ts"
 import { measureRatings } from "../../src/tuning/measure.ts"
 import { Tuner } from "../../src/tuning/tuner.ts"
 import { testDevice } from "../device.ts"

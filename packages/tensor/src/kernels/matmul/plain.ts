@@ -1,5 +1,5 @@
-import { gridFor, perItem, type Kernel } from "../program/kernel.ts"
-import { activationWgsl, type Activation } from "./glu.ts"
+import { gridFor, perItem, type Kernel } from "../../program/kernel.ts"
+import { activationWgsl, type Activation } from "../glu.ts"
 import {
   endOf,
   finish,
@@ -12,7 +12,7 @@ import {
   type MatmulLaunch,
   type Problem,
   type Readers,
-} from "./matmul-problem.ts"
+} from "./problem.ts"
 
 type Strides = readonly [am: number, ak: number, bk: number, bn: number]
 

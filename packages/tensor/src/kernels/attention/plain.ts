@@ -1,4 +1,4 @@
-import { gridFor, perItem } from "../program/kernel.ts"
+import { gridFor, perItem } from "../../program/kernel.ts"
 import {
   addProduct,
   attentionBuffers,
@@ -9,7 +9,7 @@ import {
   variantName,
   type AttentionLaunch,
   type AttentionProblem,
-} from "./attention-problem.ts"
+} from "./problem.ts"
 
 const fours = keyBlock / 4
 

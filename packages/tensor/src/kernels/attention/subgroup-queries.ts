@@ -1,7 +1,7 @@
-import type { AttentionProblem } from "./attention-problem.ts"
-import { keyBlock } from "./attention-problem.ts"
-import { addPair, addOne, each, ownColumns, pickWgsl, sharingOf, type Sharing } from "./attention-subgroup-text.ts"
-import { range } from "./matmul-problem.ts"
+import type { AttentionProblem } from "./problem.ts"
+import { keyBlock } from "./problem.ts"
+import { addPair, addOne, each, ownColumns, pickWgsl, sharingOf, type Sharing } from "./subgroup-text.ts"
+import { range } from "../matmul/problem.ts"
 
 /** Queries that a subgroup takes together: `parts` heads, which read one key head, of each of `rows` rows. */
 export interface QueryTile {

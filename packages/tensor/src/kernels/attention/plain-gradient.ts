@@ -1,5 +1,5 @@
-import { gridFor, perItem } from "../program/kernel.ts"
-import { isUnrolled } from "./attention-plain.ts"
+import { gridFor, perItem } from "../../program/kernel.ts"
+import { isUnrolled } from "./plain.ts"
 import {
   addProduct,
   attentionParams,
@@ -9,7 +9,7 @@ import {
   variantName,
   type AttentionLaunch,
   type AttentionProblem,
-} from "./attention-problem.ts"
+} from "./problem.ts"
 
 const boundOf = (problem: AttentionProblem, isSoftware: boolean): string =>
   isUnrolled(problem, isSoftware) ? "D4" : "p.quads"

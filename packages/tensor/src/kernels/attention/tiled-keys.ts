@@ -7,8 +7,8 @@ import {
   variantName,
   type AttentionLaunch,
   type AttentionProblem,
-} from "./attention-problem.ts"
-import { each, itemOfColumnWgsl, sequenceEndWgsl } from "./attention-subgroup-text.ts"
+} from "./problem.ts"
+import { each, itemOfColumnWgsl, sequenceEndWgsl } from "./subgroup-text.ts"
 import {
   across,
   addValues,
@@ -19,8 +19,8 @@ import {
   tileEntry,
   tileMemory,
   tileRows,
-} from "./attention-tiled-text.ts"
-import { range } from "./matmul-problem.ts"
+} from "./tiled-text.ts"
+import { range } from "../matmul/problem.ts"
 
 /** The gradient of keys and values: one workgroup takes a tile of keys of a head through the queries that see them. */
 export const tiledKeyGradient = (problem: AttentionProblem): AttentionLaunch => ({

@@ -1,5 +1,5 @@
-import { keyBlock, type AttentionProblem } from "./attention-problem.ts"
-import { range } from "./matmul-problem.ts"
+import { keyBlock, type AttentionProblem } from "./problem.ts"
+import { range } from "../matmul/problem.ts"
 
 /** WGSL of which the subgroup kernels of attention are made. */
 

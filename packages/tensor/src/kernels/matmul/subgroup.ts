@@ -1,6 +1,6 @@
-import type { Kernel } from "../program/kernel.ts"
-import { widthType, type ReadWidth } from "../program/reader.ts"
-import { activationWgsl } from "./glu.ts"
+import type { Kernel } from "../../program/kernel.ts"
+import { widthType, type ReadWidth } from "../../program/reader.ts"
+import { activationWgsl } from "../glu.ts"
 import {
   components,
   endOf,
@@ -15,8 +15,8 @@ import {
   type Epilogue,
   type MatmulLaunch,
   type Problem,
-} from "./matmul-problem.ts"
-import { loadsOfA, loadsOfB, type Access, type Arrival } from "./matmul-subgroup-loads.ts"
+} from "./problem.ts"
+import { loadsOfA, loadsOfB, type Access, type Arrival } from "./subgroup-loads.ts"
 
 /** What one subgroup makes, and how far it walks at a time. */
 export interface SubgroupTile {

@@ -6,10 +6,10 @@ import {
   variantName,
   type AttentionLaunch,
   type AttentionProblem,
-} from "./attention-problem.ts"
-import { queryWalk, seenBy, type QueryTile } from "./attention-subgroup-queries.ts"
-import { addProducts, each, sharingOf, type Sharing } from "./attention-subgroup-text.ts"
-import { range } from "./matmul-problem.ts"
+} from "./problem.ts"
+import { queryWalk, seenBy, type QueryTile } from "./subgroup-queries.ts"
+import { addProducts, each, sharingOf, type Sharing } from "./subgroup-text.ts"
+import { range } from "../matmul/problem.ts"
 
 /**
  * One subgroup makes a tile of queries without workgroup memory. For the scores lanes own keys, four neighbours each, and

@@ -1,6 +1,6 @@
-import type { ComputeType } from "../dtype.ts"
-import { reads, writes, type Grid, type Kernel } from "../program/kernel.ts"
-import type { HeadShape } from "./rope.ts"
+import type { ComputeType } from "../../dtype.ts"
+import { reads, writes, type Grid, type Kernel } from "../../program/kernel.ts"
+import type { HeadShape } from "../rope.ts"
 
 /**
  * What the kernels of attention compute, and the one order in which all of them add. A query walks the keys that it sees

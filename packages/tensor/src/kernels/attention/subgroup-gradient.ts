@@ -8,8 +8,8 @@ import {
   variantName,
   type AttentionLaunch,
   type AttentionProblem,
-} from "./attention-problem.ts"
-import { queryOf, queryWalk, seenBy, type QueryTile } from "./attention-subgroup-queries.ts"
+} from "./problem.ts"
+import { queryOf, queryWalk, seenBy, type QueryTile } from "./subgroup-queries.ts"
 import {
   addPair,
   addOne,
@@ -20,7 +20,7 @@ import {
   pickWgsl,
   sequenceEndWgsl,
   sharingOf,
-} from "./attention-subgroup-text.ts"
+} from "./subgroup-text.ts"
 
 /** The gradient of the queries: the walk of `subgroupAttention`, over keys and values at once. */
 export const subgroupQueryGradient = (problem: AttentionProblem, lanes: number, tile: QueryTile): AttentionLaunch => ({

@@ -1,9 +1,9 @@
-import type { AdapterInfo } from "../adapter/info.ts"
-import { fitsPanels, panelSizes } from "./matmul-panels.ts"
-import { plainMatmul } from "./matmul-plain.ts"
-import type { MatmulLaunch, Problem } from "./matmul-problem.ts"
-import { subgroupMatmul, type SubgroupTile } from "./matmul-subgroup.ts"
-import { tiledMatmul, type WorkgroupTile } from "./matmul-tiled.ts"
+import type { AdapterInfo } from "../../adapter/info.ts"
+import { fitsPanels, panelSizes } from "./panels.ts"
+import { plainMatmul } from "./plain.ts"
+import type { MatmulLaunch, Problem } from "./problem.ts"
+import { subgroupMatmul, type SubgroupTile } from "./subgroup.ts"
+import { tiledMatmul, type WorkgroupTile } from "./tiled.ts"
 
 /** One of the kernels that compute a product. All give the same bits. */
 export interface Candidate {
@@ -45,7 +45,7 @@ export interface MatmulChoice {
   readonly panels?: Panels | undefined
 }
 
-/** Products of operands that were laid out in panels: see matmul-panels.ts. */
+/** Products of operands that were laid out in panels: see panels.ts. */
 export interface Panels {
   /** For problems in the layout `panels`. */
   readonly candidate: Candidate

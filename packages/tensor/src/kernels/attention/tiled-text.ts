@@ -1,5 +1,5 @@
-import { keyBlock } from "./attention-problem.ts"
-import { components, each } from "./attention-subgroup-text.ts"
+import { keyBlock } from "./problem.ts"
+import { components, each } from "./subgroup-text.ts"
 
 /** WGSL of which the kernels are made that stage their operands in workgroup memory. */
 

@@ -1,10 +1,10 @@
-import { hostArray, isHalf, isQuantized, quantizedForm, storedArray, type DType } from "../dtype.ts"
-import { mapTable } from "../ops/table.ts"
-import type { CheckedBuffer, KernelCheck } from "../program/kernel.ts"
-import type { Candidate } from "./matmul-choice.ts"
-import { panelPlaces, panelSizes } from "./matmul-panels.ts"
-import { strides } from "./matmul-plain.ts"
-import type { Problem } from "./matmul-problem.ts"
+import { hostArray, isHalf, isQuantized, quantizedForm, storedArray, type DType } from "../../dtype.ts"
+import { mapTable } from "../../ops/table.ts"
+import type { CheckedBuffer, KernelCheck } from "../../program/kernel.ts"
+import type { Candidate } from "./choice.ts"
+import { panelPlaces, panelSizes } from "./panels.ts"
+import { strides } from "./plain.ts"
+import type { Problem } from "./problem.ts"
 
 /** Fewest steps along k: several rounds of every kernel, and a rest. */
 const fewestSteps = 19

@@ -1,8 +1,8 @@
-import type { DType } from "../dtype.ts"
-import type { Emitter, Operand } from "../graph/fused-op.ts"
-import { placement, writes, type Kernel } from "../program/kernel.ts"
-import { reader } from "../program/reader.ts"
-import { components, range, type Problem } from "./matmul-problem.ts"
+import type { DType } from "../../dtype.ts"
+import type { Emitter, Operand } from "../../graph/fused-op.ts"
+import { placement, writes, type Kernel } from "../../program/kernel.ts"
+import { reader } from "../../program/reader.ts"
+import { components, range, type Problem } from "./problem.ts"
 
 /**
  * Operands laid out for a tile: A as [⌈M / rows⌉][K][rows], B as [⌈N / columns⌉][K][columns], so that a workgroup reads

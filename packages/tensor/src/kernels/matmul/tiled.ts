@@ -1,6 +1,6 @@
-import { placement, type Kernel } from "../program/kernel.ts"
-import { widthType, type Reader } from "../program/reader.ts"
-import { activationWgsl } from "./glu.ts"
+import { placement, type Kernel } from "../../program/kernel.ts"
+import { widthType, type Reader } from "../../program/reader.ts"
+import { activationWgsl } from "../glu.ts"
 import {
   components,
   endOf,
@@ -14,7 +14,7 @@ import {
   start,
   type MatmulLaunch,
   type Problem,
-} from "./matmul-problem.ts"
+} from "./problem.ts"
 
 /** What one workgroup makes, and the part of it that one invocation holds in registers. */
 export interface WorkgroupTile {

@@ -9,9 +9,9 @@ import {
   variantName,
   type AttentionLaunch,
   type AttentionProblem,
-} from "./attention-problem.ts"
-import { shapeTile, type QueryTile } from "./attention-subgroup-queries.ts"
-import { each } from "./attention-subgroup-text.ts"
+} from "./problem.ts"
+import { shapeTile, type QueryTile } from "./subgroup-queries.ts"
+import { each } from "./subgroup-text.ts"
 import {
   addValues,
   declareSums,
@@ -23,7 +23,7 @@ import {
   tileEntry,
   tileMemory,
   tileRows,
-} from "./attention-tiled-text.ts"
+} from "./tiled-text.ts"
 
 /**
  * One workgroup makes a tile of queries of one key head (T. Dao, FlashAttention-2, 2023). It stages parts of queries and keys

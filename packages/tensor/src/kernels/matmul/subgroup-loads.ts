@@ -1,5 +1,5 @@
-import type { ReadWidth } from "../program/reader.ts"
-import { components, range, type Problem, type Readers } from "./matmul-problem.ts"
+import type { ReadWidth } from "../../program/reader.ts"
+import { components, range, type Problem, type Readers } from "./problem.ts"
 
 /**
  * How a subgroup fetches its operands: text of WGSL, in three parts. `before` the loop over k places are computed, of which

@@ -1,10 +1,10 @@
-import { computeType, showShape } from "../dtype.ts"
-import { ShapeError } from "../errors.ts"
-import type { FusedOp } from "../graph/fused-op.ts"
-import { applyFusedOne } from "../graph/apply.ts"
-import type { Tensor } from "../graph/tensor.ts"
-import { asRows, overRows } from "../ops/over-rows.ts"
-import { launchMatmul, type Epilogue, type Layout } from "./matmul-kernels.ts"
+import { computeType, showShape } from "../../dtype.ts"
+import { ShapeError } from "../../errors.ts"
+import type { FusedOp } from "../../graph/fused-op.ts"
+import { applyFusedOne } from "../../graph/apply.ts"
+import type { Tensor } from "../../graph/tensor.ts"
+import { asRows, overRows } from "../../ops/over-rows.ts"
+import { launchMatmul, type Epilogue, type Layout } from "./launch.ts"
 
 export interface MatmulOptions {
   /** Read the left operand transposed: it is [K, M]. */

@@ -1,14 +1,14 @@
-import type { Emitter, Operand } from "../graph/fused-op.ts"
-import type { Kernel } from "../program/kernel.ts"
-import { matmulCheck } from "./matmul-check.ts"
-import { chooseMatmul, panelsFirst } from "./matmul-choice.ts"
-import { layInPanels } from "./matmul-panels.ts"
-import type { Problem } from "./matmul-problem.ts"
+import type { Emitter, Operand } from "../../graph/fused-op.ts"
+import type { Kernel } from "../../program/kernel.ts"
+import { matmulCheck } from "./check.ts"
+import { chooseMatmul, panelsFirst } from "./choice.ts"
+import { layInPanels } from "./panels.ts"
+import type { Problem } from "./problem.ts"
 
-export type { Epilogue, Layout, MatmulLaunch, Problem } from "./matmul-problem.ts"
-export { plainMatmul } from "./matmul-plain.ts"
-export { subgroupMatmul, type SubgroupTile } from "./matmul-subgroup.ts"
-export { tiledMatmul, type WorkgroupTile } from "./matmul-tiled.ts"
+export type { Epilogue, Layout, MatmulLaunch, Problem } from "./problem.ts"
+export { plainMatmul } from "./plain.ts"
+export { subgroupMatmul, type SubgroupTile } from "./subgroup.ts"
+export { tiledMatmul, type WorkgroupTile } from "./tiled.ts"
 
 export interface MatmulOperands {
   readonly a: Operand

@@ -1,7 +1,7 @@
-import type { DType } from "../dtype.ts"
-import type { Activation } from "./glu.ts"
-import { reads, writes, type BufferSpec, type Grid, type Kernel } from "../program/kernel.ts"
-import { reader, type Reader, type ReadWidth } from "../program/reader.ts"
+import type { DType } from "../../dtype.ts"
+import type { Activation } from "../glu.ts"
+import { reads, writes, type BufferSpec, type Grid, type Kernel } from "../../program/kernel.ts"
+import { reader, type Reader, type ReadWidth } from "../../program/reader.ts"
 
 /** nn: A[M,K] · B[K,N]    nt: A[M,K] · B[N,K]ᵀ    tn: A[K,M]ᵀ · B[K,N] */
 export type Layout = "nn" | "nt" | "tn"
@@ -19,7 +19,7 @@ export interface Batch {
 
 /** One matrix product, or a batch of them. */
 export interface Problem {
-  /** In `panels`, operands were laid out for one tile beforehand: see matmul-panels.ts. */
+  /** In `panels`, operands were laid out for one tile beforehand: see panels.ts. */
   readonly layout: Layout | "panels"
   readonly epilogue: Epilogue
   readonly M: number

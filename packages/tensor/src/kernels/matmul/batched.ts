@@ -1,9 +1,9 @@
-import { computeType, showShape } from "../dtype.ts"
-import { ShapeError } from "../errors.ts"
-import { applyFusedOne } from "../graph/apply.ts"
-import type { FusedOp } from "../graph/fused-op.ts"
-import type { Tensor } from "../graph/tensor.ts"
-import { launchMatmul, type Layout, type Problem } from "./matmul-kernels.ts"
+import { computeType, showShape } from "../../dtype.ts"
+import { ShapeError } from "../../errors.ts"
+import { applyFusedOne } from "../../graph/apply.ts"
+import type { FusedOp } from "../../graph/fused-op.ts"
+import type { Tensor } from "../../graph/tensor.ts"
+import { launchMatmul, type Layout, type Problem } from "./launch.ts"
 
 const dimensions = (layout: Layout, a: readonly number[], b: readonly number[]) => {
   const [M, K] = layout === "tn" ? [a[2]!, a[1]!] : [a[1]!, a[2]!]

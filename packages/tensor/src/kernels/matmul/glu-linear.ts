@@ -1,10 +1,10 @@
-import { showShape } from "../dtype.ts"
-import { ShapeError } from "../errors.ts"
-import { applyFused } from "../graph/apply.ts"
-import type { FusedOp } from "../graph/fused-op.ts"
-import type { Tensor } from "../graph/tensor.ts"
-import { glu, gluGradient, type Activation } from "./glu.ts"
-import { launchMatmul } from "./matmul-kernels.ts"
+import { showShape } from "../../dtype.ts"
+import { ShapeError } from "../../errors.ts"
+import { applyFused } from "../../graph/apply.ts"
+import type { FusedOp } from "../../graph/fused-op.ts"
+import type { Tensor } from "../../graph/tensor.ts"
+import { glu, gluGradient, type Activation } from "../glu.ts"
+import { launchMatmul } from "./launch.ts"
 import { linear, matmul } from "./matmul.ts"
 
 const gluLinearOp: FusedOp<{ readonly activation: Activation }> = {

@@ -1,5 +1,5 @@
-import type { AdapterInfo } from "../adapter/info.ts"
-import { bySubgroup, type Candidate, type Panels, type Rating, type Ratings } from "./matmul-choice.ts"
+import type { AdapterInfo } from "../../adapter/info.ts"
+import { bySubgroup, type Candidate, type Panels, type Rating, type Ratings } from "./choice.ts"
 
 type Rates = Readonly<Record<string, readonly [nn: number, nt: number, ntFar: number, tn: number]>>
 
