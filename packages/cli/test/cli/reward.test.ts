@@ -47,8 +47,8 @@ it.live("rlpt reward learns which completion is better, resumes, and leaves a cr
       expect(architectures).toEqual(["LlamaForSequenceClassification"])
 
       const parts = ["--config", "reward.yaml", "--run-name", "parts"]
-      yield* train(...parts, "--set", "maxSteps=4", "--set", "evalSteps=0", "--set", "lrSchedulerType=constant")
-      const on = yield* train("--resume", "parts", "--set", "maxSteps=6")
+      yield* train(...parts, "--set", "maxSteps=2", "--set", "evalSteps=0", "--set", "lrSchedulerType=constant")
+      const on = yield* train("--resume", "parts", "--set", "maxSteps=3")
       expect(on.code).toBe(0)
       yield* train(
         "--config",
@@ -56,7 +56,7 @@ it.live("rlpt reward learns which completion is better, resumes, and leaves a cr
         "--run-name",
         "whole",
         "-s",
-        "maxSteps=6",
+        "maxSteps=3",
         "-s",
         "evalSteps=0",
         "-s",

@@ -64,7 +64,7 @@ describe.each(Object.entries(variants))("the plan of %s", (_, set) => {
   )
 })
 
-const ppo = ["algorithm=ppo", "promptsPerStep=64", "numIterations=1"]
+const ppo = ["algorithm=ppo", "promptsPerStep=32", "numIterations=1"]
 const runs: Readonly<Record<string, ReadonlyArray<string>>> = {
   "GRPO on the built-in model": [],
   "GRPO with gradient checkpointing": ["gradientCheckpointing=true"],
@@ -84,7 +84,7 @@ describe.each(Object.entries(runs))("the plan for %s", (_, set) => {
     "is within 5 % of the peak of a run",
     () =>
       Effect.gen(function* () {
-        const { config, gpu, model, task, tasks } = yield* open(["promptsPerStep=16", "microBatchSize=64", ...set])
+        const { config, gpu, model, task, tasks } = yield* open(["microBatchSize=32", ...set])
         const lengths: number[] = []
         const nothing = () => Effect.void
         const silence = Layer.mergeAll(
