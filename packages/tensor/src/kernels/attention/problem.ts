@@ -122,6 +122,19 @@ fn keyRow(span: vec4i, position: i32) -> u32 {
   return u32(select(span.z - span.y, span.x, position < span.y) + position);
 }`
 
+/**
+ * WGSL: how many of the `most` rows from `first` on, whose span is `span`, find their keys in the same places, each seeing one
+ * more than the row before. They are a run, and walk together.
+ */
+export const runLengthWgsl = `
+fn runLength(span: vec4i, first: u32, most: u32) -> u32 {
+  var length = 1u;
+  for (; length < most; length++) {
+    if (any(spans[first + length] != span + vec4i(0, 0, 0, i32(length)))) { break; }
+  }
+  return length;
+}`
+
 /** Adds the product of two vec4s to the chain `sum`. */
 export const addProduct = (sum: string, a: string, b: string): string =>
   ["x", "y", "z", "w"].map((c) => `${sum} = fma(${a}.${c}, ${b}.${c}, ${sum});`).join(" ")

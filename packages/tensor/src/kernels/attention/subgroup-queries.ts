@@ -1,5 +1,5 @@
 import type { AttentionProblem } from "./problem.ts"
-import { keyBlock } from "./problem.ts"
+import { keyBlock, runLengthWgsl } from "./problem.ts"
 import { addPair, addOne, each, ownColumns, pickWgsl, sharingOf, type Sharing } from "./subgroup-text.ts"
 import { range } from "../matmul/problem.ts"
 
@@ -78,6 +78,7 @@ export const queryWalk = (sharing: Sharing, tile: QueryTile, walk: QueryWalk): s
     `let v${e}At = keyRow(span, ${position}) * stride + ${walk.values}; ${each(quads, (i) => `let v${e}_${i} = kv[v${e}At + x${i}];`)}`
   return `${walk.declarations}
 ${pickWgsl}
+${runLengthWgsl}
 fn isWhole(key: i32, span: vec4i, last: i32) -> bool {
   return key % 2 == 0 && key + 1 < span.w && key >= firstKey(last);
 }
@@ -100,11 +101,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   var end = 0u;
   for (var begin = 0u; begin < rowsHere; begin = end) {
     let span = spans[firstRow + begin];
-    end = begin + 1u;
-    for (; end < rowsHere; end++) {
-      let next = spans[firstRow + end];
-      if (any(next != span + vec4i(0, 0, 0, i32(end - begin)))) { break; }
-    }
+    end = begin + runLength(span, firstRow + begin, rowsHere - begin);
     let start = firstKey(span.w);
     let last = span.w + i32(end - begin) - 1;
     var acc: array<vec4f, ${queries * quads}>;

@@ -6,6 +6,7 @@ import {
   attentionWgsl,
   gradientBuffers,
   keyBlock,
+  runLengthWgsl,
   variantName,
   type AttentionLaunch,
   type AttentionProblem,
@@ -85,6 +86,7 @@ const tileWalk = (problem: AttentionProblem, { rows, parts }: QueryTile, walk: T
 ${attentionWgsl(problem, "vec4f")}
 ${tileMemory(problem.headDim, "weights")}
 ${walk.declarations}
+${runLengthWgsl}
 fn itemOf(firstRow: u32, query: u32, firstHead: u32) -> u32 {
   return min(firstRow + query / ${parts}u, p.rows - 1u) * p.heads + firstHead + query % ${parts}u;
 }
@@ -102,11 +104,7 @@ ${tileEntry}
   var end = 0u;
   for (var begin = 0u; begin < rowsHere; begin = end) {
     let span = spans[firstRow + begin];
-    end = begin + 1u;
-    for (; end < rowsHere; end++) {
-      let next = spans[firstRow + end];
-      if (any(next != span + vec4i(0, 0, 0, i32(end - begin)))) { break; }
-    }
+    end = begin + runLength(span, firstRow + begin, rowsHere - begin);
     let start = firstKey(span.w);
     let last = span.w + i32(end - begin) - 1;
     let ownLimit = span.w + i32(own / ${parts}u) - i32(begin);
