@@ -53,7 +53,7 @@ const matmul = (layout: Layout, M: number, K: number, N: number, target: number)
   name: `matmul ${layout.toUpperCase()} ${M}×${K} · ${K}×${N}`,
   flops: 2 * M * N * K,
   target,
-  times: M * N * K < 2 ** 25 ? 8 : M * N * K < 2 ** 28 ? 4 : 1,
+  times: M * N * K < 2 ** 25 ? 16 : M * N * K < 2 ** 28 ? 8 : 1,
   layout,
   M,
   N,
@@ -67,7 +67,7 @@ const rows = (kind: Rows["kind"], count: number, columns: number): Rows => ({
   name: `${kind === "softmax" ? "softmax" : "layer norm"} ${count}×${columns}`,
   flops: 0,
   target: 4,
-  times: 4,
+  times: 16,
   rows: count,
   columns,
 })

@@ -47,6 +47,7 @@ export const traitsOf = (
   return {
     subgroupSize,
     isSoftware: adapter.isSoftware,
+    holdsRows: adapter.kind !== "swiftshader",
     maxStorageBuffers: device.limits.maxStorageBuffersPerShaderStage,
     maxBindingSize: device.limits.maxStorageBufferBindingSize,
     matmul: wrong.reduce((left, { candidate }) => withoutCandidate(left, candidate), choice),

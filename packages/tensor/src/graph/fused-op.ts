@@ -31,6 +31,8 @@ export interface DeviceTraits {
   readonly subgroupSize: number
   /** A driver that runs on the CPU: workgroup memory is slow there. */
   readonly isSoftware: boolean
+  /** Reading a row again costs more than the barriers by which a workgroup that holds it in registers comes to agree. */
+  readonly holdsRows: boolean
   /** Storage buffers that one launch may bind. */
   readonly maxStorageBuffers: number
   /** Largest storage-buffer binding in bytes. */

@@ -4,7 +4,7 @@ import { applyFused, applyFusedOne } from "../graph/apply.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
-import { rowForm, rowLaunch, type RowKernel } from "./rows.ts"
+import { launchRows, type RowKernel } from "./rows/launch.ts"
 
 export interface CrossEntropyOptions {
   /** `mean` over the rows that have a target, their `sum`, or `none`: one number per row. Default `mean`. */
@@ -54,8 +54,7 @@ const crossEntropyOp: FusedOp<undefined> = {
   },
   lower: (emit, inputs, outputs) => {
     const [rows, classes] = inputs[0]!.spec.shape as [number, number]
-    const { kernel, grid } = rowLaunch(forward, rows, rowForm(rows, classes, emit.device))
-    emit.launch(kernel, [...inputs, ...outputs], [rows, classes], grid)
+    launchRows(emit, forward, [rows, classes], [...inputs, ...outputs])
   },
   backward: ({ inputs: [logits, targets], outputs: [, lse], grads: [g] }) => [
     applyFusedOne(gradientOp, [logits!, targets!, lse!, g!], undefined),

@@ -5,7 +5,7 @@ import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { overRows } from "../ops/over-rows.ts"
 import { reads, writes } from "../program/kernel.ts"
-import { rowForm, rowLaunch, type RowKernel } from "./rows.ts"
+import { launchRows, type RowKernel } from "./rows/launch.ts"
 
 const forward: RowKernel = {
   name: "layerNorm",
@@ -23,7 +23,7 @@ const forward: RowKernel = {
   let center = whole / f32(p.width);
   ${fold([{ name: "squares", next: (sum, of) => `fma(${of("d")}, ${of("d")}, ${sum})` }], "let d = x[at] - center;")}
   let scale = inverseSqrt(squares / f32(p.width) + p.eps);
-  ${each(["center", "scale"], "out[at] = fma((x[at] - center) * scale, weight[k], bias[k]);")}
+  ${each(["center", "scale"], "out[at] = fma((x[at] - center) * scale, w, b);", "let w = weight[k]; let b = bias[k];")}
   ${once("mean[row] = center; inverse[row] = scale;")}`,
 }
 
@@ -50,7 +50,8 @@ const backward = (adding: boolean): RowKernel => ({
   let shift = shifts / f32(p.width); let pull = pulls / f32(p.width);
   ${each(
     ["center", "scale", "shift", "pull"],
-    `out[at] = ${adding ? "other[at] + " : ""}scale * (grad[at] * weight[k] - shift - (x[at] - center) * scale * pull);`,
+    `out[at] = ${adding ? "other[at] + " : ""}scale * (grad[at] * w - shift - (x[at] - center) * scale * pull);`,
+    "let w = weight[k];",
   )}`,
 })
 
@@ -67,9 +68,7 @@ const normOp: FusedOp<{ readonly eps: number }> = {
     return [{ shape: x!.shape, dtype: "f32" }, perRow, perRow]
   },
   lower: (emit, inputs, outputs, { eps }) => {
-    const [rows, width] = inputs[0]!.spec.shape as [number, number]
-    const { kernel, grid } = rowLaunch(forward, rows, rowForm(rows, width, emit.device))
-    emit.launch(kernel, [...inputs, ...outputs], [rows, width, eps], grid)
+    launchRows(emit, forward, inputs[0]!.spec.shape as [number, number], [...inputs, ...outputs], [eps])
   },
   backward: ({ inputs: [x, weight], outputs: [, mean, inverse], grads: [g] }) => {
     const column = (perRow: Tensor) => perRow.reshape([x!.shape[0]!, 1])
@@ -89,9 +88,7 @@ const gradientOp: FusedOp<{ readonly adding: boolean }> = {
   infer: ([x]) => [x!],
   adding: ({ adding }) => (adding ? undefined : { adding: true }),
   lower: (emit, inputs, [out], { adding }) => {
-    const [rows, width] = inputs[0]!.spec.shape as [number, number]
-    const { kernel, grid } = rowLaunch(backward(adding), rows, rowForm(rows, width, emit.device))
-    emit.launch(kernel, [...inputs, out!], [rows, width], grid)
+    launchRows(emit, backward(adding), inputs[0]!.spec.shape as [number, number], [...inputs, out!])
   },
 }
 

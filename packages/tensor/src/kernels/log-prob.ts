@@ -5,7 +5,7 @@ import type { Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
 import { launchMatmul, type Epilogue, type Layout } from "./matmul/launch.ts"
-import { rowForm, rowLaunch, type RowKernel } from "./rows.ts"
+import { launchRows, type RowKernel } from "./rows/launch.ts"
 import { launchSoftCap, softCapWgsl } from "./soft-cap.ts"
 
 export interface LogProbOptions {
@@ -118,8 +118,7 @@ const logProbOp: FusedOp<Attributes> = {
       const part = (operand: Operand) => emit.rows(operand, start, count)
       const logits = logitsOf(emit, part(hidden!), head!, attributes)
       const operands = [logits, part(targets!), ...outputs.map(part)]
-      const { kernel, grid } = rowLaunch(forward, count, rowForm(count, vocabulary, emit.device))
-      emit.launch(kernel, operands, [count, vocabulary, 1 / temperature], grid)
+      launchRows(emit, forward, [count, vocabulary], operands, [1 / temperature])
     })
   },
   backward: ({ inputs, outputs: [, entropy, lse], grads: [gradLogProb, gradEntropy], attributes, needs }) => {
@@ -143,9 +142,8 @@ const rowsOp: FusedOp<LogProbOptions> = {
     return [perRow, perRow, perRow]
   },
   lower: (emit, [logits, targets], outputs, { temperature }) => {
-    const [rows, vocabulary] = logits!.spec.shape as [number, number]
-    const { kernel, grid } = rowLaunch(forward, rows, rowForm(rows, vocabulary, emit.device))
-    emit.launch(kernel, [logits!, targets!, ...outputs], [rows, vocabulary, 1 / temperature], grid)
+    const shape = logits!.spec.shape as [number, number]
+    launchRows(emit, forward, shape, [logits!, targets!, ...outputs], [1 / temperature])
   },
 }
 

@@ -5,7 +5,7 @@ import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { overRows } from "../ops/over-rows.ts"
 import { reads, writes } from "../program/kernel.ts"
-import { rowForm, rowLaunch, type RowKernel } from "./rows.ts"
+import { launchRows, type RowKernel } from "./rows/launch.ts"
 
 const forward: RowKernel = {
   name: "rmsNorm",
@@ -14,7 +14,7 @@ const forward: RowKernel = {
   body: ({ fold, each, once }) => `
   ${fold([{ name: "squares", next: (sum, of) => `fma(${of("v")}, ${of("v")}, ${sum})` }], "let v = x[at];")}
   let scale = inverseSqrt(squares / f32(p.width) + p.eps);
-  ${each(["scale"], "out[at] = x[at] * scale * (weight[k] + p.offset);")}
+  ${each(["scale"], "out[at] = x[at] * scale * w;", "let w = weight[k] + p.offset;")}
   ${once("inverse[row] = scale;")}`,
 }
 
@@ -33,7 +33,7 @@ const backward = (adding: boolean): RowKernel => ({
   let scale = inverse[row];
   ${fold([{ name: "dot", next: (sum, of) => `fma(${of("g")}, ${of("v")}, ${sum})` }], "let v = x[at]; let g = grad[at] * (weight[k] + p.offset);")}
   let pull = dot * scale * scale * scale / f32(p.width);
-  ${each(["scale", "pull"], `out[at] = ${adding ? "other[at] + " : ""}(grad[at] * (weight[k] + p.offset) * scale - x[at] * pull);`)}`,
+  ${each(["scale", "pull"], `out[at] = ${adding ? "other[at] + " : ""}(grad[at] * w * scale - x[at] * pull);`, "let w = weight[k] + p.offset;")}`,
 })
 
 interface Attributes {
@@ -52,9 +52,7 @@ const normOp: FusedOp<Attributes> = {
     ]
   },
   lower: (emit, [x, weight], [out, inverse], { eps, offset }) => {
-    const [rows, width] = x!.spec.shape as [number, number]
-    const { kernel, grid } = rowLaunch(forward, rows, rowForm(rows, width, emit.device))
-    emit.launch(kernel, [x!, weight!, out!, inverse!], [rows, width, eps, offset], grid)
+    launchRows(emit, forward, x!.spec.shape as [number, number], [x!, weight!, out!, inverse!], [eps, offset])
   },
   backward: ({ inputs: [x, weight], outputs: [, inverse], grads: [g], attributes: { offset } }) => [
     applyFusedOne(gradientOp, [x!, weight!, inverse!, g!], { offset, adding: false }),
@@ -70,9 +68,7 @@ const gradientOp: FusedOp<{ readonly offset: number; readonly adding: boolean }>
   infer: ([x]) => [x!],
   adding: ({ offset, adding }) => (adding ? undefined : { offset, adding: true }),
   lower: (emit, inputs, [out], { offset, adding }) => {
-    const [rows, width] = inputs[0]!.spec.shape as [number, number]
-    const { kernel, grid } = rowLaunch(backward(adding), rows, rowForm(rows, width, emit.device))
-    emit.launch(kernel, [...inputs, out!], [rows, width, offset], grid)
+    launchRows(emit, backward(adding), inputs[0]!.spec.shape as [number, number], [...inputs, out!], [offset])
   },
 }
 

@@ -4,49 +4,59 @@ import type { FusedOp } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { axisOf, splitAt } from "../ops/axes.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
-import { exponentialParts } from "./exponentials.ts"
-import { rowForm, rowLaunch, type RowKernel } from "./rows.ts"
+import { largest, launchRows, type RowKernel } from "./rows/launch.ts"
 
 interface Attributes {
   readonly axis: number
   readonly log: boolean
 }
 
+/** What becomes of an element `v` of a line, and what of the line it wants to know; `total` is Σ exp(v − top). */
+const mapping = (log: boolean) =>
+  log
+    ? ({ name: "norm", of: "log(total)", result: "v - top - norm" } as const)
+    : ({ name: "inverse", of: "1.0 / total", result: "exp(v - top) * inverse" } as const)
+
 /** Lines along the last axis: rows. */
-const rowKernel = (log: boolean): RowKernel => ({
-  name: log ? "logSoftmax" : "softmax",
-  buffers: [reads("x", "T"), writes("out", "T")],
-  body: ({ exponentials, each }) => `
-  ${exponentials((at) => `x[${at}]`)}
-  ${log ? "let norm = log(total);" : "let inverse = 1.0 / total;"}
-  ${log ? each(["top", "norm"], "out[at] = x[at] - top - norm;") : each(["top", "inverse"], "out[at] = exp(x[at] - top) * inverse;")}`,
-})
+const rowKernel = (log: boolean): RowKernel => {
+  const { name, of, result } = mapping(log)
+  return {
+    name: log ? "logSoftmax" : "softmax",
+    block: 32,
+    value: "x[at]",
+    buffers: [reads("x", "T"), writes("out", "T")],
+    body: ({ fold, each }) => `
+  ${fold([largest("top", "v")])}
+  ${fold([{ name: "total", next: (sum, of) => `${sum} + ${of("e")}` }], "let e = exp(v - top);")}
+  let ${name} = ${of};
+  ${each(["top", name], `out[at] = ${result};`)}`,
+  }
+}
 
 /** One invocation per line along another axis, in the order of {@link rowKernel}. */
-const lineKernel = (log: boolean): Kernel => ({
-  name: log ? "logSoftmax of lines" : "softmax of lines",
-  params: { lines: "u32", length: "u32", inner: "u32" },
-  buffers: [reads("x"), writes("out")],
-  body: () => {
-    const { inBlock, join } = exponentialParts((k) => `x[base + (${k}) * p.inner]`, { width: 1, blockUnits: 64 })
-    return `alias T = f32;
-const lowest = -0x1.fffffep+127f;
-${perItem(64, "p.lines")}
+const lineKernel = (log: boolean): Kernel => {
+  const { name, of, result } = mapping(log)
+  return {
+    name: log ? "logSoftmax of lines" : "softmax of lines",
+    params: { lines: "u32", length: "u32", inner: "u32" },
+    buffers: [reads("x"), writes("out")],
+    body: () => `${perItem(64, "p.lines")}
   let base = (i / p.inner) * p.length * p.inner + i % p.inner;
-  let units = p.length;
-  var top = lowest; var total = 0.0;
-  for (var block = 0u; block < units; block += 64u) {
-    ${inBlock}
-    ${join((name) => `part_${name}`)}
+  var top = -0x1.fffffep+127f; var total = 0.0;
+  for (var k = 0u; k < p.length; k++) { top = max(top, x[base + k * p.inner]); }
+  for (var block = 0u; block < p.length; block += 32u) {
+    var part = 0.0;
+    for (var k = block; k < min(block + 32u, p.length); k++) { part += exp(x[base + k * p.inner] - top); }
+    total += part;
   }
-  ${log ? "let norm = log(total);" : "let inverse = 1.0 / total;"}
+  let ${name} = ${of};
   for (var k = 0u; k < p.length; k++) {
-    let at = base + k * p.inner;
-    out[at] = ${log ? "x[at] - top - norm" : "exp(x[at] - top) * inverse"};
+    let at = base + k * p.inner; let v = x[at];
+    out[at] = ${result};
   }
-}`
-  },
-})
+}`,
+  }
+}
 
 const softmaxOp: FusedOp<Attributes> = {
   name: "softmax",
@@ -57,10 +67,7 @@ const softmaxOp: FusedOp<Attributes> = {
   lower: (emit, [x], [out], { axis, log }) => {
     const { outer, length, inner } = splitAt(x!.spec.shape, axis)
     if (length === 0) return
-    if (inner === 1) {
-      const { kernel, grid } = rowLaunch(rowKernel(log), outer, rowForm(outer, length, emit.device))
-      return emit.launch(kernel, [x!, out!], [outer, length], grid)
-    }
+    if (inner === 1) return launchRows(emit, rowKernel(log), [outer, length], [x!, out!])
     emit.launch(lineKernel(log), [x!, out!], [outer * inner, length, inner], gridFor(outer * inner, 64))
   },
   backward: ({ outputs: [y], grads: [g], attributes: { axis, log } }) => {
@@ -69,6 +76,9 @@ const softmaxOp: FusedOp<Attributes> = {
   },
 }
 
-/** eˣ / Σ eˣ along `axis`, or its logarithm, the largest element taken out first. */
+/**
+ * eˣ / Σ eˣ along `axis`, or its logarithm, the largest element taken out first. Exponentials are summed in blocks of 32, in
+ * order.
+ */
 export const softmax = (x: Tensor, axis: number, log = false): Tensor =>
   applyFusedOne(softmaxOp, [x], { axis: axisOf(log ? "logSoftmax" : "softmax", x.shape, axis), log })

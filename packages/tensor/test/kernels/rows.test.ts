@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest"
 import { applyFused } from "../../src/graph/apply.ts"
 import type { FusedOp } from "../../src/graph/fused-op.ts"
-import { largest, rowForm, rowLaunch, type RowForm, type RowKernel } from "../../src/kernels/rows.ts"
+import { largest, rowForm, rowLaunch, type RowForm, type RowKernel } from "../../src/kernels/rows/launch.ts"
 import { reads, writes } from "../../src/program/kernel.ts"
 import { testDevice } from "../device.ts"
 import { expectClose, expectSameBits, randomArray } from "../reference.ts"
@@ -15,6 +15,8 @@ const lanes = gpu.traits.subgroupSize
  */
 const kernel: RowKernel = {
   name: "rows under test",
+  block: 32,
+  value: "x[at]",
   params: { scale: "f32" },
   buffers: [
     reads("x", "T"),
@@ -26,11 +28,11 @@ const kernel: RowKernel = {
     writes("most"),
   ],
   body: ({ fold, exponentials, each, once, element }) => `
-  ${fold([largest("highest", "v")], "let v = x[at];")}
+  ${fold([largest("highest", "v")])}
   ${exponentials((at) => `x[${at}]`, { energy: true })}
-  ${fold([{ name: "squares", next: (sum, of) => `fma(${of("v")}, ${of("v")}, ${sum})` }], "let v = x[at];")}
+  ${fold([{ name: "squares", next: (sum, of) => `fma(${of("v")}, ${of("v")}, ${sum})` }])}
   let factor = p.scale * inverseSqrt(squares);
-  ${each(["factor"], "out[at] = x[at] * factor * weight[k];")}
+  ${each(["factor"], "out[at] = v * factor * w;", "let w = weight[k];")}
   ${once(`lse[row] = top + log(total); last[row] = ${element("x", "(p.width - 1u)")};
   entropy[row] = log(total) - energy / total; most[row] = highest;`)}`,
 }
@@ -50,7 +52,16 @@ const forms = (width: number): readonly RowForm[] =>
     { by: "invocation", threads: 64, vector },
     { by: "workgroup", threads: 64, vector },
     ...(lanes > 0 ? [{ by: "lane", threads: lanes, vector } as const] : []),
+    ...(vector ? holders(width) : []),
   ])
+
+/** Rows held in registers, and what is found of them shared through subgroups and through workgroup memory. */
+const holders = (width: number): readonly RowForm[] =>
+  (lanes > 0 ? [lanes, 0] : [0]).map((through) => {
+    const together = through || 32
+    const threads = Math.ceil(width / 32 / together) * together
+    return { by: "holders", threads, vector: true, lanes: through, whole: width === 32 * threads }
+  })
 
 describe("a row kernel", () => {
   test.each([
@@ -60,6 +71,8 @@ describe("a row kernel", () => {
     [9, 66],
     [17, 128],
     [3, 132],
+    [2, 256],
+    [5, 1024],
     [2, 4999],
     [1, 5000],
   ])("%i rows of %i: every form gives the same bits", async (rows, width) => {
@@ -102,13 +115,25 @@ describe("a row kernel", () => {
 
   test("takes the form that suits the device", () => {
     const [cpu, graphics] = [
-      { isSoftware: true, subgroupSize: 8 },
-      { isSoftware: false, subgroupSize: 32 },
+      { isSoftware: true, subgroupSize: 8, holdsRows: true },
+      { isSoftware: false, subgroupSize: 32, holdsRows: true },
     ]
-    expect(rowForm(64, 1024, cpu)).toEqual({ by: "lane", threads: 8, vector: true })
-    expect(rowForm(64, 1023, { ...cpu, subgroupSize: 0 })).toEqual({ by: "invocation", threads: 64, vector: false })
-    expect(rowForm(1, 50_000, cpu)).toEqual({ by: "workgroup", threads: 256, vector: true })
-    expect(rowForm(64, 1024, graphics)).toEqual({ by: "workgroup", threads: 64, vector: true })
-    expect(rowForm(64, 32, graphics)).toEqual({ by: "invocation", threads: 64, vector: true })
+    const unheld: RowKernel = { ...kernel, block: 64 }
+    expect(rowForm(unheld, 64, 1024, cpu)).toEqual({ by: "lane", threads: 8, vector: true })
+    expect(rowForm(unheld, 64, 1023, { ...cpu, subgroupSize: 0 })).toEqual({
+      by: "invocation",
+      threads: 64,
+      vector: false,
+    })
+    expect(rowForm(unheld, 1, 50_000, cpu)).toEqual({ by: "workgroup", threads: 256, vector: true })
+    expect(rowForm(unheld, 64, 1024, graphics)).toEqual({ by: "workgroup", threads: 64, vector: true })
+    expect(rowForm(unheld, 64, 32, graphics)).toEqual({ by: "invocation", threads: 64, vector: true })
+    const held = { by: "holders", vector: true } as const
+    expect(rowForm(kernel, 64, 1024, cpu)).toEqual({ ...held, threads: 32, lanes: 8, whole: true })
+    expect(rowForm(kernel, 1, 1000, graphics)).toEqual({ ...held, threads: 32, lanes: 0, whole: false })
+    expect(rowForm(kernel, 64, 1022, cpu)).toEqual({ by: "lane", threads: 8, vector: false })
+    expect(rowForm(kernel, 64, 1024, { ...cpu, holdsRows: false })).toEqual({ by: "lane", threads: 8, vector: true })
+    expect(rowForm(kernel, 64, 64, cpu)).toEqual({ by: "lane", threads: 8, vector: true })
+    expect(rowForm(kernel, 64, 10_000, graphics)).toEqual({ by: "workgroup", threads: 256, vector: true })
   })
 })
