@@ -7,6 +7,13 @@ export interface SkippedAdapter {
   readonly reason: string
 }
 
+/** What a software driver computes on. */
+export interface Processor {
+  readonly model: string
+  /** Bytes of a core's first cache of instructions, 0 where that is not known. */
+  readonly instructionCache: number
+}
+
 export interface AdapterInfo {
   readonly kind: AdapterKind
   /** Name of the device, as the driver gives it (`nvidia-h100-pcie`, `llvmpipe-…`). */
@@ -18,6 +25,8 @@ export interface AdapterInfo {
   readonly driver: string
   /** Whether a CPU does the work. */
   readonly isSoftware: boolean
+  /** The CPU that does, where the system tells. */
+  readonly processor?: Processor
   /** Lanes per subgroup, smallest and largest; 0 without the `subgroups` feature. */
   readonly subgroupMinSize: number
   readonly subgroupMaxSize: number
@@ -31,18 +40,24 @@ export interface AdapterInfo {
 export const OLDEST_MESA = 25
 
 /** Reads what the driver says about `adapter`. */
-export function describeAdapter(adapter: GPUAdapter, skipped: readonly SkippedAdapter[]): AdapterInfo {
+export function describeAdapter(
+  adapter: GPUAdapter,
+  skipped: readonly SkippedAdapter[],
+  processor?: Processor,
+): AdapterInfo {
   const { vendor, architecture, device, description, isFallbackAdapter, subgroupMinSize, subgroupMaxSize } =
     adapter.info
   const text = `${vendor} ${architecture} ${device} ${description}`
   const kind = /swiftshader/i.test(text) ? "swiftshader" : /llvmpipe|lavapipe/i.test(text) ? "lavapipe" : "gpu"
+  const isSoftware = kind !== "gpu" || isFallbackAdapter
   return {
     kind,
     name: device.replace(/-+$/, "") || description || architecture || "unnamed",
     vendor,
     architecture,
     driver: description,
-    isSoftware: kind !== "gpu" || isFallbackAdapter,
+    isSoftware,
+    ...(isSoftware && processor && { processor }),
     subgroupMinSize: subgroupMinSize ?? 0,
     subgroupMaxSize: subgroupMaxSize ?? 0,
     features: [...adapter.features].sort(),

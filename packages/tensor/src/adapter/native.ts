@@ -3,6 +3,7 @@ import { AdapterError } from "./error.ts"
 import { describeAdapter, mesaMajor, OLDEST_MESA } from "./info.ts"
 import type { AdapterInfo, AdapterKind, SkippedAdapter } from "./info.ts"
 import { cacheFolders } from "./cache-folders.ts"
+import { readProcessor } from "./processor.ts"
 import { findSwiftShaderArchive, unpackSwiftShader } from "./swiftshader.ts"
 import { fileShelf } from "../tuning/file-shelf.ts"
 import type { Shelf } from "../tuning/shelf.ts"
@@ -156,5 +157,5 @@ async function open(skipped: readonly SkippedAdapter[], drivers?: readonly strin
     return undefined
   }
   for (const [name, value] of Object.entries(globals)) (globalThis as Record<string, unknown>)[name] ??= value
-  return { gpu, info: describeAdapter(adapter, skipped), shelf: fileShelf() }
+  return { gpu, info: describeAdapter(adapter, skipped, readProcessor()), shelf: fileShelf() }
 }

@@ -11,7 +11,7 @@ export interface TuningRecord {
   readonly wrong: readonly WrongKernel[]
 }
 
-/** What a record holds for: one adapter, its driver, and the text of every kernel; on a CPU also its cores. */
+/** What a record holds for: one adapter, its driver, and the text of every kernel; on a CPU also which, and its cores. */
 export interface Identity {
   /** Names the record. */
   readonly name: string
@@ -36,7 +36,7 @@ const kernelTexts = (candidates: readonly Candidate[]): string =>
     .join("\n")
 
 export const identityOf = async (adapter: AdapterInfo, candidates: readonly Candidate[]): Promise<Identity> => {
-  const { vendor, architecture, name, driver, subgroupMinSize, subgroupMaxSize, isSoftware } = adapter
+  const { vendor, architecture, name, driver, subgroupMinSize, subgroupMaxSize, isSoftware, processor } = adapter
   const kernels = await sha256(kernelTexts(candidates))
   const text = JSON.stringify({
     vendor,
@@ -45,7 +45,7 @@ export const identityOf = async (adapter: AdapterInfo, candidates: readonly Cand
     driver,
     subgroupMinSize,
     subgroupMaxSize,
-    ...(isSoftware && { cores: cores() }),
+    ...(isSoftware && { processor, cores: cores() }),
     kernels,
   })
   return { name: `tuning-${(await sha256(text)).slice(0, 16)}.json`, text }

@@ -93,6 +93,8 @@ const subgroupTiles: readonly SubgroupTile[] = [
 ]
 
 const lavapipeTiles: readonly SubgroupTile[] = [
+  { rows: 48, quads: 2, depth: 4, accumulators: "memory" },
+  { rows: 32, quads: 2, depth: 4, accumulators: "memory" },
   { rows: 32, quads: 2, depth: 2, accumulators: "memory" },
   { rows: 48, quads: 1, depth: 4, accumulators: "memory" },
   { rows: 16, quads: 2, depth: 2, accumulators: "memory" },
