@@ -1,5 +1,5 @@
-import { isPacked } from "../dtype.ts"
-import { TensorError } from "../errors.ts"
+import { computeType, isPacked } from "../dtype.ts"
+import { ShapeError, TensorError } from "../errors.ts"
 import type { FusedOp } from "./fused-op.ts"
 import { Node, specOf } from "./node.ts"
 import type { Tensor } from "./tensor.ts"
@@ -15,6 +15,11 @@ export const applyFused = <Attributes>(
   )
   for (const input of inputs)
     if (input.gpu !== inputs[0]!.gpu) throw new TensorError(op.name, "operands live on different devices")
+  for (const place of op.floats ?? []) {
+    const { dtype } = inputs[place]!
+    if (computeType(dtype) !== "f32")
+      throw new ShapeError(op.name, `operand ${place} is ${dtype} and must be floating-point: cast("f32") makes it so`)
+  }
   const specs = op.infer(
     inputs.map((input) => specOf(input.value)),
     attributes,

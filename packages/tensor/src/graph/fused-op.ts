@@ -46,6 +46,8 @@ export interface FusedOp<Attributes> {
   readonly name: string
   /** Inputs that may be of a packed dtype; others are converted to f32 first. */
   readonly readsPacked?: readonly number[]
+  /** Inputs that must be floating-point, whatever their storage: others are refused. */
+  readonly floats?: readonly number[]
   /** Output specs. Throws a `ShapeError` for inputs that do not fit. */
   readonly infer: (inputs: readonly Spec[], attributes: Attributes) => readonly Spec[]
   readonly lower: (

@@ -57,6 +57,7 @@ const backward = (adding: boolean): RowKernel => ({
 
 const normOp: FusedOp<{ readonly eps: number }> = {
   name: "layerNorm",
+  floats: [0, 1, 2],
   infer: ([x, weight, bias]) => {
     const [rows, width] = x!.shape
     if (x!.shape.length !== 2 || !sameShape(weight!.shape, [width!]) || !sameShape(bias!.shape, [width!]))

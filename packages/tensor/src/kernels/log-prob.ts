@@ -100,6 +100,7 @@ const eachChunk = (rows: number, vocabulary: number, visit: (start: number, coun
 
 const logProbOp: FusedOp<Attributes> = {
   name: "tokenLogProbs",
+  floats: [0, 1],
   readsPacked: [1],
   infer: ([hidden, head, targets]) => {
     const rows = hidden!.shape[0]!
@@ -132,6 +133,7 @@ const logProbOp: FusedOp<Attributes> = {
 /** The forward kernel alone, over logits that exist. */
 const rowsOp: FusedOp<LogProbOptions> = {
   name: "logProbsOf",
+  floats: [0],
   infer: ([logits, targets]) => {
     if (logits!.shape.length !== 2 || targets!.shape[0] !== logits!.shape[0] || targets!.dtype !== "i32")
       throw new ShapeError(

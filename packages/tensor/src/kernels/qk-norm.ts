@@ -113,6 +113,7 @@ const paramsOf = (rows: number, { heads, kvHeads, headDim, eps, offset }: Attrib
 
 const normOp: FusedOp<Attributes> = {
   name: "qkNorm",
+  floats: [0, 1, 2],
   infer: ([x, qWeight, kWeight], { heads, kvHeads, headDim }) => {
     const perRow = heads + 2 * kvHeads
     const fits =

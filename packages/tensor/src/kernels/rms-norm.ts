@@ -43,6 +43,7 @@ interface Attributes {
 
 const normOp: FusedOp<Attributes> = {
   name: "rmsNorm",
+  floats: [0, 1],
   infer: ([x, weight]) => {
     if (x!.shape.length !== 2 || weight!.shape.length !== 1 || weight!.shape[0] !== x!.shape[1])
       throw new ShapeError("rmsNorm", `weight ${showShape(weight!.shape)} does not fit rows of ${showShape(x!.shape)}`)

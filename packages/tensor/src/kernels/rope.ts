@@ -163,6 +163,7 @@ const launchShape = (
 
 const ropeOp: FusedOp<Attributes> = {
   name: "rope",
+  floats: [0],
   infer: (inputs, attributes) => {
     const { qkv, table, positions, rows: cacheRows, cache } = named(inputs, attributes)
     const { heads, kvHeads, headDim } = attributes
@@ -171,10 +172,11 @@ const ropeOp: FusedOp<Attributes> = {
     const ids = (spec: Spec) => spec.dtype === "i32" && sameShape(spec.shape, [rows])
     if (qkv.shape[1] !== width || headDim % 2 !== 0)
       throw new ShapeError("rope", `qkv ${showShape(qkv.shape)} must be [N, ${width}], with heads of even width`)
-    if (table && positions && (table.shape[1]! > headDim || table.shape[1]! % 2 !== 0 || !ids(positions)))
+    const fits = (each: Spec) => each.dtype === "f32" && each.shape[1]! <= headDim && each.shape[1]! % 2 === 0
+    if (table && positions && !(fits(table) && ids(positions)))
       throw new ShapeError(
         "rope",
-        `table ${showShape(table.shape)} must be [P, ≤ ${headDim}], of even width, and positions ${positions.dtype} ${showShape(positions.shape)} i32 [${rows}]`,
+        `table ${table.dtype} ${showShape(table.shape)} must be f32 [P, ≤ ${headDim}], of even width, and positions ${positions.dtype} ${showShape(positions.shape)} i32 [${rows}]`,
       )
     if (cache && (!ids(cacheRows!) || cache.shape[1] !== 2 * kvHeads * headDim))
       throw new ShapeError(

@@ -113,6 +113,7 @@ const truncation = `
 
 const sampleOp: FusedOp<SampleOptions> = {
   name: "sample",
+  floats: [0],
   infer: ([logits, keys]) => {
     const [rows] = logits!.shape
     if (logits!.shape.length !== 2 || keys!.dtype !== "u32" || keys!.shape[0] !== rows || keys!.shape[1] !== 4)

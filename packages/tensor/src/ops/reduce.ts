@@ -14,7 +14,7 @@ export interface VarianceOptions extends ReduceOptions {
   readonly correction?: number
 }
 
-/** Folds `axes` of `x`: in row-major order, blocks of 64 elements, then the blocks. */
+/** Folds `axes` of `x`: in row-major order, by a tree of 64s: see program/reduce.ts. */
 export const reduce = (x: Tensor, fn: ReduceName, axes?: Axes, { keepDims = false }: ReduceOptions = {}): Tensor => {
   const { shape } = x
   const folded = axesOf(fn, shape, axes)

@@ -7,14 +7,15 @@ import { convert, load, readerFor, wgslType, type Field } from "./loads.ts"
 import { reduceBody, reduceParams } from "./reduce.ts"
 import { baseOf, type Conflicts } from "./schedule.ts"
 
-/** Whether `node` becomes part of a generated kernel. */
-const isFused = (node: Node): boolean => isPointwise(node) || node.op.kind === "reduce"
-
 const isPointwise = ({ op }: Node): boolean =>
   isElementwise(op) || op.kind === "view" || op.kind === "pad" || op.kind === "constant"
 
 /** Whether each element of the output comes from the elements at the same index. */
 const isElementwise = ({ kind }: Node["op"]): boolean => kind === "map" || kind === "cast"
+
+/** Whether the kernel of `node` has the constants that it reads in its text. What is padded is read from memory. */
+const spellsConstants = (node: Node): boolean =>
+  node.op.kind === "reduce" || (isPointwise(node) && node.op.kind !== "pad")
 
 /** Nodes of one kernel at most: drivers take their time over long programs. */
 const largestGroup = 128
@@ -55,7 +56,7 @@ export const groupPointwise = (
     if (
       node.op.kind === "constant" &&
       !outputs.has(node) &&
-      (users.get(node) ?? []).every(({ node: user }) => isFused(user))
+      (users.get(node) ?? []).every(({ node: user }) => spellsConstants(user))
     )
       continue
     const [only] = roots

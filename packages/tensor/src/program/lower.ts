@@ -7,7 +7,7 @@ import { accumulateKernel } from "../kernels/accumulate.ts"
 import { fuse } from "./fuse.ts"
 import { fusionGroups } from "./groups.ts"
 import { gridFor, itemsGrid, type Grid, type Kernel } from "./kernel.ts"
-import { combineBlocks, reductionBlock, reductionStart } from "./reduce.ts"
+import { combineParts, fanIn, reductionStart, widestLevel } from "./reduce.ts"
 import { baseOf, Conflicts, placeOf, reachable, schedule } from "./schedule.ts"
 
 /** Memory of a program: a storage that exists, or bytes that the planner places. */
@@ -187,19 +187,32 @@ class Lowering implements Emitter {
     const operands = leaves.map((leaf) => this.#region(leaf))
     const type = computeType(node.specs[0]!.dtype)
     const empty = reductionStart(fn, type)
-    const total = Math.max(1, Math.ceil(length / reductionBlock))
-    const run = (target: Operand, blocks: number) =>
+    const run = (target: Operand, span: number) =>
       this.launch(
         kernel,
         [...operands, target],
-        [items, length, inner, blocks, empty, ...params],
-        gridFor(items * Math.ceil(total / blocks), 64),
+        [items, length, inner, span, empty, ...params],
+        gridFor(items * Math.max(1, Math.ceil(length / span)), 64),
       )
+    const { isSoftware } = this.device
     // Few cores are busy with few outputs.
-    if (total <= 8 || items >= (this.device.isSoftware ? 64 : 1024)) return run(out, total)
-    const parts = this.scratch({ shape: [items, total], dtype: type })
-    run(parts, 1)
-    this.launch(combineBlocks(fn, type), [parts, out], [items, total, empty], gridFor(items, 64))
+    if (length <= 8 * fanIn || items >= (isSoftware ? 64 : 1024)) return run(out, Math.max(1, length))
+    let reach = isSoftware && items * length >= 64 * fanIn ** 2 ? fanIn ** 2 : fanIn
+    let count = Math.ceil(length / reach)
+    let parts = this.scratch({ shape: [items, count], dtype: type })
+    run(parts, reach)
+    const combine = (target: Operand, group: number) => {
+      const grid = gridFor(items * Math.ceil(count / group), 64)
+      this.launch(combineParts(fn, type), [parts, target], [items, count, group, empty], grid)
+    }
+    while (count > fanIn && reach < widestLevel) {
+      const fewer = this.scratch({ shape: [items, Math.ceil(count / fanIn)], dtype: type })
+      combine(fewer, fanIn)
+      parts = fewer
+      count = Math.ceil(count / fanIn)
+      reach *= fanIn
+    }
+    combine(out, count)
   }
 
   #accumulate(node: Node): void {

@@ -2,8 +2,14 @@ import type { ComputeType } from "../dtype.ts"
 import type { ReduceName } from "../graph/node.ts"
 import { perItem, reads, writes, type Kernel } from "./kernel.ts"
 
-/** Elements per block of a reduction: each block is folded in order, then the blocks are. */
-export const reductionBlock = 64
+/** So many elements are folded in order, then so many results of that, and once more; what is left is folded in order. */
+export const fanIn = 64
+
+/** Elements under the results of each level; the last level has no bound. */
+const levels = [fanIn, fanIn ** 2, fanIn ** 3] as const
+
+/** Elements from whose results on all are folded in order. */
+export const widestLevel = levels[2]
 
 const combine: Readonly<Record<ReduceName, (a: string, b: string) => string>> = {
   sum: (a, b) => `${a} + ${b}`,
@@ -23,46 +29,54 @@ export const reductionStart = (fn: ReduceName, type: ComputeType): number => {
 
 /** What the kernel of a reduction takes before the parameters of its expression. */
 export const reduceParams = (type: ComputeType) =>
-  ({ items: "u32", length: "u32", inner: "u32", blocks: "u32", start: type }) as const
+  ({ items: "u32", length: "u32", inner: "u32", span: "u32", start: type }) as const
 
 /**
- * Folds `value` (computed by `lines` for item `i`). One invocation per output and run of `p.blocks` blocks. Where there
- * are few outputs and many elements the caller launches one block per invocation and folds the blocks with a second
- * launch: the order is the same.
+ * Folds `value` (computed by `lines` for item `i`): one invocation per output and run of `p.span` elements, which is the reach
+ * of a level or the whole length. Where there are few outputs and many elements the caller shares the elements out, and folds
+ * the results by {@link combineParts}: the order is the same.
  */
 export const reduceBody = (fn: ReduceName, lines: readonly string[], value: string, vector: boolean): string => {
   const of = combine[fn]
   const parts = vector ? ["x.x", "x.y", "x.z", "x.w"] : ["x"]
-  return `${perItem(64, "p.items * max(1u, (p.length + p.blocks * 64u - 1u) / (p.blocks * 64u))")}
-  let item = i;
-  let runs = max(1u, (p.length + p.blocks * 64u - 1u) / (p.blocks * 64u));
-  let which = item / runs;
-  let first = (item % runs) * p.blocks * 64u;
-  let end = min(first + p.blocks * 64u, p.length);
-  let base = (which / p.inner) * p.length * p.inner + which % p.inner;
-  var total = p.start;
-  for (var block = first; block < end; block += 64u) {
-    var part = p.start;
-    for (var k = block; k < min(block + 64u, end); k += ${vector ? 4 : 1}u) {
+  /** Folds into `into` what the level below makes of the elements from `from` to `to`. */
+  const fold = (level: number, into: string, from: string, to: string): string => {
+    if (level < 0)
+      return `for (var k = ${from}; k < ${to}; k += ${vector ? 4 : 1}u) {
       let i = ${vector ? "(base + k) / 4u" : "base + k * p.inner"};
       ${lines.join("\n      ")}
       let x = ${value};
-      ${parts.map((x) => `part = ${of("part", x)};`).join(" ")}
-    }
-    total = ${of("total", "part")};
+      ${parts.map((x) => `${into} = ${of(into, x)};`).join(" ")}
+    }`
+    const [part, first] = [`part${level}`, `first${level}`]
+    return `for (var ${first} = ${from}; ${first} < ${to}; ${first} += ${levels[level]}u) {
+    var ${part} = p.start;
+    ${fold(level - 1, part, first, `min(${first} + ${levels[level]}u, ${to})`)}
+    ${into} = ${of(into, part)};
+  }`
   }
-  out[item] = total;
+  return `${perItem(64, "p.items * max(1u, (p.length + p.span - 1u) / p.span)")}
+  let runs = max(1u, (p.length + p.span - 1u) / p.span);
+  let which = i / runs;
+  let first = (i % runs) * p.span;
+  let end = min(first + p.span, p.length);
+  let base = (which / p.inner) * p.length * p.inner + which % p.inner;
+  var total = p.start;
+  ${fold(levels.length - 1, "total", "first", "end")}
+  out[i] = total;
 }`
 }
 
-/** Folds the results of the blocks, in order. */
-export const combineBlocks = (fn: ReduceName, type: ComputeType): Kernel => ({
-  name: `combine blocks: ${fn} ${type}`,
-  params: { items: "u32", blocks: "u32", start: type },
+/** Folds `p.group` neighbouring ones of each item's `p.parts` results, in order. */
+export const combineParts = (fn: ReduceName, type: ComputeType): Kernel => ({
+  name: `combine parts: ${fn} ${type}`,
+  params: { items: "u32", parts: "u32", group: "u32", start: type },
   buffers: [reads("parts", type), writes("out", type)],
-  body: () => `${perItem(64, "p.items")}
+  body: () => `${perItem(64, "p.items * ((p.parts + p.group - 1u) / p.group)")}
+  let results = (p.parts + p.group - 1u) / p.group;
+  let item = i / results; let first = (i % results) * p.group;
   var total = p.start;
-  for (var block = 0u; block < p.blocks; block++) { total = ${combine[fn]("total", "parts[i * p.blocks + block]")}; }
+  for (var k = first; k < min(first + p.group, p.parts); k++) { total = ${combine[fn]("total", "parts[item * p.parts + k]")}; }
   out[i] = total;
 }`,
 })

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest"
-import type { Range, Tensor } from "../../src/index.ts"
+import { grad, type Range, type Tensor } from "../../src/index.ts"
 import { testDevice } from "../device.ts"
 import { expectDifferentiable, param } from "../gradient.ts"
-import { at, dense, fold, map, permute, randomNumbers, sizeOf, unravel, type Dense } from "../reference.ts"
+import { at, dense, expectClose, fold, map, permute, randomNumbers, sizeOf, unravel, type Dense } from "../reference.ts"
 
 const gpu = await testDevice()
 
@@ -245,6 +245,23 @@ describe("fused kernels", () => {
         return [y, y.add(1)]
       }, x),
     ).toBe(2)
+  })
+
+  test("a constant is read from memory where it is padded, and written into the text elsewhere", async () => {
+    const one = gpu.constant(1).reshape([1])
+    const [apart, both] = await gpu.readAll([one.pad([[0, 2]]), one.pad([[1, 0]]).add(one)])
+    expect([...apart!, ...both!]).toEqual([1, 0, 0, 1, 2])
+    const x = gpu.tensor([3, 5])
+    const gradients = [x.slice(0), x.slice(0).mul(2).neg(), x.slice([1]).mean(), x.softmax().slice(1)]
+    const read = await gpu.readAll(gradients.map((value) => grad(value, [x])[0]!))
+    const p = 1 / (1 + Math.exp(-2))
+    expectClose(
+      read.flatMap((each) => [...each]),
+      [1, 0, -2, 0, 0, 1, -p * (1 - p), p * (1 - p)],
+      { abs: 1e-6, rel: 1e-6 },
+    )
+    const compiled = gpu.compile((x) => grad(x.slice(0).square(), [x])[0]!)
+    expect([...(await compiled(x).data())]).toEqual([6, 0])
   })
 
   test("more inputs than a launch may bind are spread over several", async () => {

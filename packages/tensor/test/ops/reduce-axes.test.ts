@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest"
 import { ShapeError, valueAndGrad, type Tensor } from "../../src/index.ts"
 import { testDevice } from "../device.ts"
 import { param } from "../gradient.ts"
-import { dense, expectSameBits, fold, randomArray, sizeOf, type Dense } from "../reference.ts"
+import { dense, expectClose, expectSameBits, fold, randomArray, sizeOf, type Dense } from "../reference.ts"
 import { expectAll, type Case } from "./many.ts"
 
 const gpu = await testDevice()
@@ -84,27 +84,37 @@ describe("reductions", () => {
     expectSameBits(await x.sum([]).data(), await x.data())
   })
 
-  test("long rows are folded block by block, in one launch or two", async () => {
+  /** Σ data[start … end − 1] in f32: 64 in order, then 64 of their sums, then 64 of those, and what is left in order. */
+  const summed = (data: Float32Array, start: number, end: number, level = 3): number => {
+    let total = 0
+    if (level === 0) for (let k = start; k < end; k++) total = Math.fround(total + data[k]!)
+    else
+      for (let first = start; first < end; first += 64 ** level)
+        total = Math.fround(total + summed(data, first, Math.min(first + 64 ** level, end), level - 1))
+    return total
+  }
+
+  test("sums of millions lose no more than sums of a few", async () => {
+    const [sum, column] = await gpu.readAll([gpu.full([10 ** 7], 0.1).sum(), gpu.full([10 ** 6, 2], 0.1).sum(0)])
+    expectClose(sum!, [10 ** 7 * Math.fround(0.1)], { abs: 0, rel: 2e-6 })
+    expectClose(column!, [10 ** 6 * Math.fround(0.1), 10 ** 6 * Math.fround(0.1)], { abs: 0, rel: 2e-6 })
+  })
+
+  test("long rows are folded by a tree of 64s, however many launches share them", async () => {
     for (const [rows, length] of [
       [1, 1000],
       [2, 4096],
       [1500, 70],
+      [70, 5000],
+      [3, 9001],
+      [1, 600_000],
     ] as const) {
       const data = randomArray(rows * length, 3)
       const x = gpu.tensor(data, [rows, length])
       const [total, top] = await gpu.readAll([x.sum(1), x.max(1)])
-      const blocks = (start: number) => {
-        let all = 0
-        for (let block = start; block < start + length; block += 64) {
-          let part = 0
-          for (let k = block; k < Math.min(block + 64, start + length); k++) part = Math.fround(part + data[k]!)
-          all = Math.fround(all + part)
-        }
-        return all
-      }
       expectSameBits(
         total!,
-        Array.from({ length: rows }, (_, row) => blocks(row * length)),
+        Array.from({ length: rows }, (_, row) => summed(data, row * length, (row + 1) * length)),
       )
       expectSameBits(top!, fold(dense([rows, length], data), 1, Number.NEGATIVE_INFINITY, Math.max).data)
     }

@@ -69,6 +69,7 @@ const gradients = (problem: AttentionProblem, device: DeviceTraits) => {
 
 const attentionOp: FusedOp<Attributes> = {
   name: "attention",
+  floats: [0, 1],
   infer: ([q, kv, spans], { heads, kvHeads, headDim, window }) => {
     const rows = q!.shape[0]!
     const fits =
