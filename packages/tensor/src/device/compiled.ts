@@ -71,7 +71,7 @@ export const compileFunction = <Args extends readonly Tensor[], Result extends O
     const rebuild = (storages: readonly Storage[]): Result =>
       rebuildOutputs(
         result,
-        tensors.map(({ shape, dtype }, i) => gpu.wrap(storages[i]!, shape, dtype)),
+        tensors.map(({ shape, dtype }, i) => gpu.wrap(storages[i]!, shape, dtype, owner)),
       )
     return { program, rebuild, effects }
   }

@@ -248,9 +248,9 @@ export class Gpu extends TensorFactory {
     this.#once([], [node], "effect")
   }
 
-  /** A tensor over memory that exists. */
-  wrap(storage: Storage, shape: Shape, dtype: DType): Tensor {
-    const node = new Node({ kind: "leaf" }, [], [{ shape, dtype }])
+  /** A tensor over memory that exists; `from` names the compiled function that returned it. */
+  wrap(storage: Storage, shape: Shape, dtype: DType, from?: string): Tensor {
+    const node = new Node({ kind: "leaf", from }, [], [{ shape, dtype }])
     node.memory[0] = storage
     this.#watch(node, storage)
     return new Tensor(this, { node, output: 0 })
@@ -314,6 +314,7 @@ export class Gpu extends TensorFactory {
   }
 
   #storages(tensors: readonly Tensor[]): readonly Storage[] {
+    if (tensors.some(({ gpu }) => gpu !== this)) throw new TensorError("read", "the tensor belongs to another device")
     const pending = tensors.map(({ value }) => value).filter(({ node, output }) => !node.memory[output])
     if (pending.length > 0) {
       if (this.#trace) throw new TensorError("read", "a value is not known yet while a function is being traced")
@@ -321,7 +322,8 @@ export class Gpu extends TensorFactory {
         const { node, output } = pending[i]!
         node.memory[output] = storage
         this.#watch(node, storage)
-        if (endsGradient(node)) node.forget()
+        // Who borrows memory keeps its owner.
+        if (endsGradient(node) && !node.borrows) node.forget()
       })
     }
     return tensors.map(({ value }) => {
@@ -342,9 +344,12 @@ export class Gpu extends TensorFactory {
     }
   }
 
-  /** Memory of a forgotten tensor comes back; storage that several tensors share follows the first of them. */
+  /** Memory of a forgotten tensor comes back. What several tensors share is the first one's: the others borrow it. */
   #watch(node: Node, storage: Storage): void {
-    if (this.#watched.has(storage)) return
+    if (this.#watched.has(storage)) {
+      node.borrows = true
+      return
+    }
     this.#watched.add(storage)
     this.#finalizer.register(node, storage)
     this.#scopes.findLast((scope) => scope.covers(node))?.add(storage)

@@ -1,5 +1,5 @@
 import { computeType, isQuantized, showShape } from "../dtype.ts"
-import { ShapeError } from "../errors.ts"
+import { ShapeError, TensorError } from "../errors.ts"
 import { backward } from "./backward.ts"
 import { applyFusedOne } from "./apply.ts"
 import type { FusedOp } from "./fused-op.ts"
@@ -24,12 +24,23 @@ export const valueAndGrad = (fn: (...params: Tensor[]) => Tensor, params: readon
 
 /**
  * Gradients of the scalar `value` with respect to `params`. A parameter that it does not depend on gets zeros. Throws
- * `ShapeError` if the value is no scalar, or a parameter is quantised.
+ * `ShapeError` if the value is no floating-point scalar or a parameter has no gradient, being quantised or made of whole
+ * numbers, and `TensorError` if it depends on none of the parameters but on what a compiled function returned.
  */
 export const grad = (value: Tensor, params: readonly Tensor[]): readonly Tensor[] => {
   const { gpu } = value
-  if (value.size !== 1) throw new ShapeError("grad", `needs a scalar, got shape ${showShape(value.shape)}`)
+  if (value.size !== 1 || computeType(value.dtype) !== "f32")
+    throw new ShapeError("grad", `needs a floating-point scalar, got ${value.dtype} ${showShape(value.shape)}`)
+  const whole = params.find(({ dtype }) => computeType(dtype) !== "f32")
+  if (whole)
+    throw new ShapeError("grad", `${whole.dtype} ${showShape(whole.shape)} has no gradient: it has whole numbers`)
   const gradients = pullBack(value, gpu.constant(1).broadcastTo(value.shape), params)
+  const compiled = gradients.some((gradient) => gradient) ? undefined : compiledPast(value.value.node)
+  if (compiled !== undefined)
+    throw new TensorError(
+      "grad",
+      `the value comes from the compiled function "${compiled}", which keeps no past: take the gradient inside of it`,
+    )
   return gradients.map((gradient, i) => gradient ?? gpu.zeros(params[i]!.shape))
 }
 
@@ -106,8 +117,14 @@ class GradientSum {
   }
 }
 
-/** Nodes on a path from `wanted` to `root`, in order of creation: inputs before users. */
-const dependents = (root: Node, wanted: ReadonlySet<Node>): ReadonlySet<Node> => {
+/** The name of a compiled function that `root` depends on, if there is one. */
+const compiledPast = (root: Node): string | undefined => {
+  for (const { op } of past(root)) if (op.kind === "leaf" && op.from !== undefined) return op.from
+  return undefined
+}
+
+/** All nodes that `root` depends on, itself included. */
+const past = (root: Node): ReadonlySet<Node> => {
   const seen = new Set<Node>()
   const stack = [root]
   while (stack.length > 0) {
@@ -116,8 +133,13 @@ const dependents = (root: Node, wanted: ReadonlySet<Node>): ReadonlySet<Node> =>
     seen.add(node)
     for (const input of node.inputs) stack.push(input.node)
   }
+  return seen
+}
+
+/** Nodes on a path from `wanted` to `root`, in order of creation: inputs before users. */
+const dependents = (root: Node, wanted: ReadonlySet<Node>): ReadonlySet<Node> => {
   const order = new Set<Node>()
-  for (const node of [...seen].sort((a, b) => a.id - b.id))
+  for (const node of [...past(root)].sort((a, b) => a.id - b.id))
     if (wanted.has(node) || node.inputs.some((input) => order.has(input.node))) order.add(node)
   return order
 }

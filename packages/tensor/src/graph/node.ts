@@ -12,8 +12,8 @@ export interface Spec {
 
 /** What a node computes. The union is closed: the lowering handles each kind and no other. */
 export type Op =
-  /** Memory that already holds the value. */
-  | { readonly kind: "leaf" }
+  /** Memory that already holds the value; `from` names the compiled function that returned it. */
+  | { readonly kind: "leaf"; readonly from?: string | undefined }
   /** An argument of a compiled function. */
   | { readonly kind: "input"; readonly index: number }
   /** One number, wherever it is read. */
@@ -83,6 +83,8 @@ export class Node {
   readonly id = created++
   /** The memory of each output that is there. */
   readonly memory: (Storage | undefined)[] = []
+  /** The memory is that of another node, whose elements these are under another shape. */
+  borrows = false
   #op: Op
   #inputs: readonly Value[]
 

@@ -66,9 +66,10 @@ export class Tensor extends Elementwise {
     return (await this.data())[0]!
   }
 
-  /** Gives the memory back. Only for tensors that hold memory of their own. */
+  /** Gives the memory back. A tensor that shares that of another, such as its reshape, leaves it to that one. */
   dispose(): void {
-    this.value.node.memory[this.value.output]?.release()
+    const { node, output } = this.value
+    if (!node.borrows) node.memory[output]?.release()
   }
 
   [Symbol.dispose](): void {
@@ -120,7 +121,7 @@ export class Tensor extends Elementwise {
     return mask.#apply("where", [mask, a!, b!], computeType(a!.dtype))
   }
 
-  /** Reductions run over one axis, several, or all, in a fixed order: blocks of 64 elements, then the blocks. */
+  /** Reductions run over one axis, several, or all, in a fixed order: a tree of 64s. */
   sum(axes?: Axes, options?: ReduceOptions): Tensor {
     return reduce(this, "sum", axes, options)
   }

@@ -33,6 +33,24 @@ describe("memory", () => {
     expect(gpu.memory().pooled).toBeGreaterThanOrEqual(megabyte + 1024)
   })
 
+  test("that a reshape shares stays with the tensor that owns it", async () => {
+    for (const data of [floats(64), new Int32Array(16)]) {
+      const owner = gpu.tensor(data)
+      const reshaped = owner.reshape([4, 4])
+      await reshaped.data()
+      reshaped.dispose()
+      expect(await owner.data()).toEqual(data)
+      owner.dispose()
+      await expect(reshaped.data()).rejects.toThrow(/the tensor's memory was disposed of/)
+    }
+    const one = gpu.ones([16])
+    const before = gpu.memory().inUse
+    const own = one.add(1).reshape([4, 4])
+    await own.data()
+    own.dispose()
+    expect(gpu.memory().inUse).toBe(before)
+  })
+
   test("is reused, and given back by trim", () => {
     gpu.tensor(floats(megabyte)).dispose()
     const { pooled } = gpu.memory()

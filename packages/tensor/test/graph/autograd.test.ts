@@ -55,6 +55,19 @@ describe("grad", () => {
     expect(gradient![1]).toBeCloseTo(0.25, 6)
   })
 
+  test("needs parameters that have one, and a past", async () => {
+    const whole = gpu.tensor(Int32Array.of(1, 2))
+    expect(() => grad(whole.sum(), [whole])).toThrow(/grad: needs a floating-point scalar, got i32/)
+    expect(() => grad(whole.cast("f32").sum(), [whole])).toThrow(
+      /grad: i32 \[2\] has no gradient: it has whole numbers/,
+    )
+    const x = gpu.tensor([1, 2])
+    const squares = gpu.compile((x) => x.square(), { name: "squares" })
+    expect(() => grad(squares(x).sum(), [x])).toThrow(/the compiled function "squares", which keeps no past/)
+    // What it returned is a constant beside a parameter that plays a part.
+    expect([...(await grad(squares(x).mul(x).sum(), [x])[0]!.data())]).toEqual([1, 4])
+  })
+
   test("needs a scalar", () => {
     expect(() => valueAndGrad((x) => x, [x])).toThrow(ShapeError)
     expect(() => grad(x.mul(2), [x])).toThrow(/scalar.*\[3\]/)
