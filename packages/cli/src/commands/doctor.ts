@@ -75,7 +75,7 @@ const checkRuntime: Effect.Effect<Finding> = Effect.sync(() => ({
 
 /** How kernels are chosen here. They differ in speed, not in their results. */
 const kernelFacts = (gpu: Gpu): ReadonlyArray<string> => {
-  const { source, place } = gpu.tuning
+  const { source, place, forms } = gpu.tuning
   const origin = {
     measured: `measured just now, ${place === undefined ? "not remembered" : `remembered in ${place}`}`,
     remembered: `measured before, remembered in ${place}`,
@@ -83,9 +83,10 @@ const kernelFacts = (gpu: Gpu): ReadonlyArray<string> => {
     assumed: "speeds assumed (rlpt doctor --tune measures them)",
   }[source]
   return [
-    `matrix kernels: ${origin}`,
+    `kernels: ${origin}`,
     `  large products by ${linearKernel(gpu, 1024, 1024, 1024)}`,
     `  eight rows by ${linearKernel(gpu, 8, 1024, 1024)}`,
+    `  attention by ${forms.attention}, rows ${forms.rows}`,
   ]
 }
 
@@ -105,7 +106,7 @@ const checkAdapter = Effect.gen(function* () {
   const warning = softwareWarning(info)
   return {
     facts: [
-      adapterName(info),
+      info.processor ? `${adapterName(info)} on ${info.processor.model}` : adapterName(info),
       `buffers up to ${formatBytes(limits.maxBufferSize)}, bindings up to ${formatBytes(limits.maxStorageBufferBindingSize)}`,
       info.subgroupMaxSize > 0 ? `subgroups of ${info.subgroupMinSize} to ${info.subgroupMaxSize}` : "no subgroups",
       ...kernelFacts(gpu),

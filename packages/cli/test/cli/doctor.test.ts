@@ -12,7 +12,7 @@ describe("rlpt doctor", () => {
         const { code, errors, output } = yield* runProcess(directory, "doctor")
         expect(output).toMatch(/^✓ runtime {2}rlpt \S+, Bun \d/m)
         expect(output).toMatch(/^[✓!] adapter {2}\S.*\n {11}buffers up to \d/m)
-        expect(output).toMatch(/^ {11}matrix kernels: .*\n {13}large products by \S.*\n {13}eight rows by \S/m)
+        expect(output).toMatch(/^ {11}kernels: .*\n {13}large products by \S.*\n {13}eight rows by \S.*\n {13}attention by \w+, rows \w/m)
         expect(output).toMatch(/^✓ plugins {2}\d+ found/m)
         expect(output).toMatch(/^✓ project {2}rlpt\.config\.yaml is valid$/m)
         expect({ code, errors }).toEqual({ code: 0, errors: "" })

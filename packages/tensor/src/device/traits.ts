@@ -1,5 +1,5 @@
 import type { AdapterInfo } from "../adapter/info.ts"
-import type { DeviceTraits } from "../graph/fused-op.ts"
+import type { DeviceTraits, Forms } from "../graph/fused-op.ts"
 import { candidatesFor, choiceOf, withoutCandidate, type Candidate, type Ratings } from "../kernels/matmul/choice.ts"
 import { knownRatings, nominalRatings, panelsFor } from "../kernels/matmul/ratings.ts"
 import type { WrongKernel } from "./self-test.ts"
@@ -12,6 +12,7 @@ export interface Tuning {
    */
   readonly source: "measured" | "remembered" | "known" | "assumed"
   readonly ratings: Ratings
+  readonly forms: Forms
   /** Kernels that compute something else than they must here: they are not used. */
   readonly wrong: readonly WrongKernel[]
   /** Where it is remembered, if it is. */
@@ -32,7 +33,15 @@ export const cores = (): number => globalThis.navigator?.hardwareConcurrency ?? 
 /** What is known of a device before anything is measured. */
 export const untuned = (adapter: AdapterInfo, candidates: readonly Candidate[]): Tuning => {
   const known = knownRatings(adapter, candidates, cores())
-  return { source: known ? "known" : "assumed", ratings: known ?? nominalRatings(candidates), wrong: [] }
+  const ratings = known ?? nominalRatings(candidates)
+  return { source: known ? "known" : "assumed", ratings, forms: knownForms(adapter), wrong: [] }
+}
+
+/** On a CPU subgroups are the lanes of a core's registers; on SwiftShader a barrier costs more than reading again. */
+const knownForms = ({ kind, isSoftware, subgroupMinSize, subgroupMaxSize }: AdapterInfo): Forms => {
+  const inRegisters = subgroupMinSize === subgroupMaxSize && (subgroupMinSize === 4 || subgroupMinSize === 8)
+  const onCpu = inRegisters ? "subgroup" : "invocation"
+  return { rows: kind === "swiftshader" ? "walked" : "held", attention: isSoftware ? onCpu : "workgroup" }
 }
 
 /** What kernels may know of a device. */
@@ -40,16 +49,16 @@ export const traitsOf = (
   device: GPUDevice,
   adapter: AdapterInfo,
   candidates: readonly Candidate[],
-  { ratings, wrong }: Tuning,
+  { ratings, forms, wrong }: Tuning,
 ): DeviceTraits => {
   const subgroupSize = fixedSubgroupSize(device, adapter)
   const choice = choiceOf(candidates, ratings, panelsFor(adapter, subgroupSize, ratings))
   return {
     subgroupSize,
     isSoftware: adapter.isSoftware,
-    holdsRows: adapter.kind !== "swiftshader",
     maxStorageBuffers: device.limits.maxStorageBuffersPerShaderStage,
     maxBindingSize: device.limits.maxStorageBufferBindingSize,
+    forms,
     matmul: wrong.reduce((left, { candidate }) => withoutCandidate(left, candidate), choice),
   }
 }

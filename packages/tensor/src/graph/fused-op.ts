@@ -31,14 +31,21 @@ export interface DeviceTraits {
   readonly subgroupSize: number
   /** A driver that runs on the CPU: workgroup memory is slow there. */
   readonly isSoftware: boolean
-  /** Reading a row again costs more than the barriers by which a workgroup that holds it in registers comes to agree. */
-  readonly holdsRows: boolean
   /** Storage buffers that one launch may bind. */
   readonly maxStorageBuffers: number
   /** Largest storage-buffer binding in bytes. */
   readonly maxBindingSize: number
   /** Kernels of the matrix product, and how fast they are here. */
   readonly matmul: MatmulChoice
+  readonly forms: Forms
+}
+
+/** Forms of other kernels, those that are thought to be the fastest. All of a kernel's forms give the same bits. */
+export interface Forms {
+  /** A workgroup holds a row in registers where it fits, or every step reads the row again. */
+  readonly rows: "held" | "walked"
+  /** Attention in a subgroup's registers, from tiles in workgroup memory, or by an invocation for each row and head. */
+  readonly attention: "subgroup" | "workgroup" | "invocation"
 }
 
 /** A hand-written operation: its kernels and its gradient, in one file. */

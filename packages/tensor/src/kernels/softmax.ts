@@ -33,6 +33,9 @@ const rowKernel = (log: boolean): RowKernel => {
   }
 }
 
+/** The kernel of rows that steps through them most often: what it takes decides how rows are shared out. */
+export const softmaxRows = rowKernel(false)
+
 /** One invocation per line along another axis, in the order of {@link rowKernel}. */
 const lineKernel = (log: boolean): Kernel => {
   const { name, of, result } = mapping(log)

@@ -1,13 +1,20 @@
 import type { AdapterInfo } from "../adapter/info.ts"
 import { cores } from "../device/traits.ts"
 import type { WrongKernel } from "../device/self-test.ts"
+import type { Forms } from "../graph/fused-op.ts"
 import { problemClasses, type Candidate, type Rating, type Ratings } from "../kernels/matmul/choice.ts"
-import { wgsl } from "../program/kernel.ts"
+import { wgsl, type Kernel } from "../program/kernel.ts"
+
+/** How fast matrix kernels are on an adapter, and which forms of other kernels are the fastest. */
+export interface Measured {
+  readonly ratings: Ratings
+  readonly forms: Forms
+}
 
 /** What is remembered of an adapter. */
 export interface TuningRecord {
   /** Absent where nothing was measured. */
-  readonly ratings: Ratings | undefined
+  readonly measured: Measured | undefined
   readonly wrong: readonly WrongKernel[]
 }
 
@@ -35,9 +42,14 @@ const kernelTexts = (candidates: readonly Candidate[]): string =>
     )
     .join("\n")
 
-export const identityOf = async (adapter: AdapterInfo, candidates: readonly Candidate[]): Promise<Identity> => {
+/** `others` are the kernels that decide on forms. */
+export const identityOf = async (
+  adapter: AdapterInfo,
+  candidates: readonly Candidate[],
+  others: readonly Kernel[],
+): Promise<Identity> => {
   const { vendor, architecture, name, driver, subgroupMinSize, subgroupMaxSize, isSoftware, processor } = adapter
-  const kernels = await sha256(kernelTexts(candidates))
+  const kernels = await sha256([kernelTexts(candidates), ...others.map(wgsl)].join("\n"))
   const text = JSON.stringify({
     vendor,
     architecture,
@@ -51,8 +63,8 @@ export const identityOf = async (adapter: AdapterInfo, candidates: readonly Cand
   return { name: `tuning-${(await sha256(text)).slice(0, 16)}.json`, text }
 }
 
-export const writeRecord = ({ text }: Identity, { ratings, wrong }: TuningRecord): string =>
-  `${JSON.stringify({ identity: text, ratings, wrong }, undefined, 2)}\n`
+export const writeRecord = ({ text }: Identity, { measured, wrong }: TuningRecord): string =>
+  `${JSON.stringify({ identity: text, ...measured, wrong }, undefined, 2)}\n`
 
 /** The record in `text`; `undefined` if it is damaged, or that of something else. */
 export const readRecord = (
@@ -68,10 +80,11 @@ export const readRecord = (
   }
   if (!isObject(record) || record["identity"] !== identity) return undefined
   const ids = new Set(candidates.map(({ id }) => id))
-  const { ratings, wrong } = record
+  const { ratings, forms, wrong } = record
   if (!Array.isArray(wrong) || !wrong.every(isWrong)) return undefined
-  if (ratings !== undefined && !areRatings(ratings, ids)) return undefined
-  return { ratings, wrong }
+  if (ratings === undefined) return { measured: undefined, wrong }
+  if (!areRatings(ratings, ids) || !areForms(forms)) return undefined
+  return { measured: { ratings, forms }, wrong }
 }
 
 const isObject = (value: unknown): value is Record<string, unknown> =>
@@ -87,6 +100,14 @@ const isSpeed = (value: unknown): boolean => typeof value === "number" && Number
 
 const isRating = (value: unknown): value is Rating =>
   isObject(value) && isSpeed(value["alone"]) && isSpeed(value["together"])
+
+const known: Readonly<Record<keyof Forms, readonly unknown[]>> = {
+  rows: ["held", "walked"],
+  attention: ["subgroup", "workgroup", "invocation"],
+}
+
+const areForms = (value: unknown): value is Forms =>
+  isObject(value) && Object.entries(known).every(([name, forms]) => forms.includes(value[name]))
 
 const areRatings = (value: unknown, ids: ReadonlySet<string>): value is Ratings =>
   isObject(value) &&

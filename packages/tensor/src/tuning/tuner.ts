@@ -1,13 +1,14 @@
 import type { AdapterInfo } from "../adapter/info.ts"
 import { Pipelines } from "../device/pipelines.ts"
 import { SelfTest, type WrongKernel } from "../device/self-test.ts"
-import { untuned, type Tuning } from "../device/traits.ts"
+import { traitsOf, untuned, type Tuning } from "../device/traits.ts"
 import { settle } from "../device/wait.ts"
 import { DeviceLostError, KernelError, TensorError, type ValidationError } from "../errors.ts"
 import { matmulCheck } from "../kernels/matmul/check.ts"
 import { plain, type Candidate } from "../kernels/matmul/choice.ts"
+import { decidingKernels, measureForms } from "./forms.ts"
 import { measureOptions, measureRatings } from "./measure.ts"
-import { identityOf, readRecord, writeRecord, type TuningRecord } from "./record.ts"
+import { identityOf, readRecord, writeRecord, type Identity, type Measured, type TuningRecord } from "./record.ts"
 import type { Shelf } from "./shelf.ts"
 
 /**
@@ -16,9 +17,24 @@ import type { Shelf } from "./shelf.ts"
  */
 export type TunePolicy = "auto" | "always" | "never"
 
+/** How fast the kernels of matrix products are on a device, and which forms of other kernels are the fastest. */
+export const measureKernels = async (
+  device: GPUDevice,
+  adapter: AdapterInfo,
+  candidates: readonly Candidate[],
+  pipelines: Pipelines,
+): Promise<Measured> => {
+  const options = measureOptions(adapter.isSoftware)
+  const traits = traitsOf(device, adapter, candidates, untuned(adapter, candidates))
+  return {
+    ratings: await measureRatings(device, candidates, pipelines, options),
+    forms: await measureForms(device, pipelines, traits, options.rounds),
+  }
+}
+
 /** Finds out how fast kernels are on a device, and remembers it for later processes. */
 export class Tuner {
-  #record: TuningRecord = { ratings: undefined, wrong: [] }
+  #record: TuningRecord = { measured: undefined, wrong: [] }
   #remembers = true
 
   constructor(
@@ -28,7 +44,7 @@ export class Tuner {
     readonly shelf: Shelf,
     /** Tells people what took time, and what is wrong. */
     readonly notify: (message: string) => void,
-    readonly measure: typeof measureRatings = measureRatings,
+    readonly measure: typeof measureKernels = measureKernels,
   ) {}
 
   /** Throws `KernelError` if no kernel can be trusted here. */
@@ -38,31 +54,30 @@ export class Tuner {
     this.#remembers = policy !== "never"
     if (!this.#remembers) return known
     const remembered = await this.#recall()
-    if (policy === "auto" && remembered.ratings)
-      return { source: "remembered", ...remembered, ratings: remembered.ratings }
+    if (policy === "auto" && remembered.measured) {
+      const { measured, ...others } = remembered
+      return { source: "remembered", ...measured, ...others }
+    }
     if (policy === "auto" && known.source === "known") return { ...known, wrong: remembered.wrong }
-    if (adapter.isSoftware)
-      this.notify(
-        `measuring ${candidates.length} matrix kernels on ${adapter.name}, once: a CPU takes some seconds for it`,
-      )
+    if (adapter.isSoftware) this.notify(`measuring kernels on ${adapter.name}, once: a CPU takes some seconds for it`)
     const start = performance.now()
-    const { ratings, wrong } = await this.#measure()
+    const { measured, wrong } = await this.#measure()
     for (const each of wrong) this.#warn(each)
-    if (!ratings) return { ...known, wrong }
+    if (!measured) return { ...known, wrong }
     const seconds = ((performance.now() - start) / 1000).toFixed(1)
-    this.#record = { ratings, wrong }
+    this.#record = { measured, wrong }
     const place = await this.#keep()
     const kept = place === undefined ? "" : `; remembered in ${place}`
-    this.notify(`measured ${candidates.length} matrix kernels on ${adapter.name} in ${seconds} s${kept}`)
-    return { source: "measured", ratings, wrong, ...(place !== undefined && { place }) }
+    this.notify(`measured kernels on ${adapter.name} in ${seconds} s${kept}`)
+    return { source: "measured", ...measured, wrong, ...(place !== undefined && { place }) }
   }
 
   /** A kernel turned out to be wrong in use: it is remembered, so that no later process chooses it. */
   async found(wrong: WrongKernel): Promise<void> {
     this.#warn(wrong)
     if (!this.#remembers) return
-    const { ratings, wrong: others } = await this.#recall()
-    this.#record = { ratings, wrong: [...others, wrong] }
+    const { measured, wrong: others } = await this.#recall()
+    this.#record = { measured, wrong: [...others, wrong] }
     await this.#keep()
   }
 
@@ -70,9 +85,16 @@ export class Tuner {
     this.notify(`the kernel "${kernel}" is wrong on ${this.adapter.name} and is not used: ${reason}`)
   }
 
+  /** Names what is measured: a record of anything else does not hold. */
+  #identity(): Promise<Identity> {
+    const { device, adapter, candidates } = this
+    const traits = traitsOf(device, adapter, candidates, untuned(adapter, candidates))
+    return identityOf(adapter, candidates, decidingKernels(traits))
+  }
+
   async #recall(): Promise<TuningRecord & { readonly place?: string }> {
     try {
-      const identity = await identityOf(this.adapter, this.candidates)
+      const identity = await this.#identity()
       const kept = await this.shelf.read(identity.name)
       const record = kept && readRecord(kept.text, identity, this.candidates)
       return record ? { ...record, place: kept.place } : this.#record
@@ -84,7 +106,7 @@ export class Tuner {
   /** Tells where, or says why it could not be kept: that costs time at the next start, nothing else. */
   async #keep(): Promise<string | undefined> {
     try {
-      const identity = await identityOf(this.adapter, this.candidates)
+      const identity = await this.#identity()
       return await this.shelf.write(identity.name, writeRecord(identity, this.#record))
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error)
@@ -93,7 +115,7 @@ export class Tuner {
     }
   }
 
-  /** Checks every candidate, and measures those that are right. No ratings if the device has no room for that. */
+  /** Checks every candidate, and measures those that are right. Nothing is measured if the device has no room for that. */
   async #measure(): Promise<TuningRecord> {
     try {
       return await this.#checkAndMeasure()
@@ -116,12 +138,12 @@ export class Tuner {
     const right = this.candidates.filter(({ id }) => !wrong.some(({ candidate }) => candidate === id))
     this.device.pushErrorScope("out-of-memory")
     this.device.pushErrorScope("validation")
-    const ratings = await this.measure(this.device, right, pipelines, measureOptions(this.adapter.isSoftware))
+    const measured = await this.measure(this.device, this.adapter, right, pipelines)
     const errors = await settle(Promise.all([this.device.popErrorScope(), this.device.popErrorScope()]))
     const failure = errors.find((error) => error !== null)
-    if (!failure) return { ratings, wrong }
+    if (!failure) return { measured, wrong }
     this.notify(`kernels on ${this.adapter.name} could not be measured: ${failure.message.split("\n")[0]}`)
-    return { ratings: undefined, wrong }
+    return { measured: undefined, wrong }
   }
 
   /** The candidates that are wrong, or that the driver refuses, with the first kernel that shows it. */

@@ -113,7 +113,7 @@ const openWith = async (chosen: readonly Candidate[]) => {
     chosen.map(({ id }, i): [string, Rating] => [id, { alone: 10 ** -i, together: 10 ** -i }]),
   )
   const ratings = { nn: speeds, nt: speeds, "nt far": speeds, tn: speeds }
-  const tuning = { source: "measured", ratings, wrong: [] } as const
+  const tuning = { source: "measured", ratings, forms: gpu.traits.forms, wrong: [] } as const
   return {
     own: new Gpu(device, adapter, {
       candidates: chosen,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest"
 import { applyFused } from "../../src/graph/apply.ts"
-import type { FusedOp } from "../../src/graph/fused-op.ts"
+import type { Forms, FusedOp } from "../../src/graph/fused-op.ts"
 import { largest, rowForm, rowLaunch, type RowForm, type RowKernel } from "../../src/kernels/rows/launch.ts"
 import { reads, writes } from "../../src/program/kernel.ts"
 import { testDevice } from "../device.ts"
@@ -114,9 +114,10 @@ describe("a row kernel", () => {
   })
 
   test("takes the form that suits the device", () => {
+    const forms: Forms = { rows: "held", attention: "workgroup" }
     const [cpu, graphics] = [
-      { isSoftware: true, subgroupSize: 8, holdsRows: true },
-      { isSoftware: false, subgroupSize: 32, holdsRows: true },
+      { isSoftware: true, subgroupSize: 8, forms },
+      { isSoftware: false, subgroupSize: 32, forms },
     ]
     const unheld: RowKernel = { ...kernel, block: 64 }
     expect(rowForm(unheld, 64, 1024, cpu)).toEqual({ by: "lane", threads: 8, vector: true })
@@ -132,7 +133,11 @@ describe("a row kernel", () => {
     expect(rowForm(kernel, 64, 1024, cpu)).toEqual({ ...held, threads: 32, lanes: 8, whole: true })
     expect(rowForm(kernel, 1, 1000, graphics)).toEqual({ ...held, threads: 32, lanes: 0, whole: false })
     expect(rowForm(kernel, 64, 1022, cpu)).toEqual({ by: "lane", threads: 8, vector: false })
-    expect(rowForm(kernel, 64, 1024, { ...cpu, holdsRows: false })).toEqual({ by: "lane", threads: 8, vector: true })
+    expect(rowForm(kernel, 64, 1024, { ...cpu, forms: { ...forms, rows: "walked" } })).toEqual({
+      by: "lane",
+      threads: 8,
+      vector: true,
+    })
     expect(rowForm(kernel, 64, 64, cpu)).toEqual({ by: "lane", threads: 8, vector: true })
     expect(rowForm(kernel, 64, 10_000, graphics)).toEqual({ by: "workgroup", threads: 256, vector: true })
   })

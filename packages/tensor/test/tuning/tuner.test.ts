@@ -6,6 +6,7 @@ import {
   linear,
   openDevice,
   valueAndGrad,
+  type Forms,
   type Ratings,
   type Shelf,
   type Tensor,
@@ -13,8 +14,9 @@ import {
 import { Gpu } from "../../src/device/gpu.ts"
 import { Pipelines } from "../../src/device/pipelines.ts"
 import { plain, problemClasses, type Candidate, type Rating } from "../../src/kernels/matmul/choice.ts"
+import { measureForms } from "../../src/tuning/forms.ts"
 import { measureRatings } from "../../src/tuning/measure.ts"
-import { Tuner } from "../../src/tuning/tuner.ts"
+import { measureKernels, Tuner } from "../../src/tuning/tuner.ts"
 import { testDevice } from "../device.ts"
 import { expectSameBits } from "../reference.ts"
 import { broken, oneStepShort } from "./broken.ts"
@@ -22,6 +24,7 @@ import { broken, oneStepShort } from "./broken.ts"
 const gpu = await testDevice()
 const candidates = gpu.traits.matmul.rated.nn.map(([candidate]) => candidate)
 const narrow = candidates.at(-2)!
+const forms: Forms = { rows: "walked", attention: "invocation" }
 /** An adapter of which nothing is known. */
 const unknown = { ...gpu.adapter, kind: "gpu" } as const
 
@@ -65,9 +68,9 @@ const tunerOf = ({
   const measured: (readonly string[])[] = []
   const told: string[] = []
   const notify = (message: string) => void (message.startsWith("measuring") || told.push(message))
-  const measure: typeof measureRatings = async (_, right) => {
+  const measure: typeof measureKernels = async (_, __, right) => {
     measured.push(right.map(({ id }) => id))
-    return ratingsOf((__, place) => 100 - place, [...right])
+    return { ratings: ratingsOf((_candidate, place) => 100 - place, [...right]), forms }
   }
   const tuner = new Tuner(gpu.device, adapter, of, shelf, notify, measure)
   return { tuner, measured, told }
@@ -87,6 +90,14 @@ test("measuring gives every candidate a speed for every class of problem", async
   }
 })
 
+test("measuring finds a form for each kernel that has several, and every form runs", async () => {
+  const pipelines = new Pipelines(gpu.device, { onError: (error) => expect.fail(error.message) })
+  const found = await measureForms(gpu.device, pipelines, gpu.traits, 1)
+  expect(["held", "walked"]).toContain(found.rows)
+  expect(["subgroup", "workgroup", "invocation"]).toContain(found.attention)
+  await gpu.sync()
+})
+
 describe("a tuner", () => {
   test("measures an adapter of which nothing is known once, and remembers", async () => {
     const { shelf, kept } = memoryShelf()
@@ -95,7 +106,7 @@ describe("a tuner", () => {
     const place = `memory/${[...kept.keys()][0]}`
     expect(tuning).toMatchObject({ source: "measured", place, wrong: [] })
     expect(first.measured).toEqual([[narrow.id, "plain"]])
-    expect(first.told.join("\n")).toMatch(/^measured 2 matrix kernels on .* in .* s; remembered in memory\/tuning-/)
+    expect(first.told.join("\n")).toMatch(/^measured kernels on .* in .* s; remembered in memory\/tuning-/)
 
     const second = tunerOf({ shelf })
     expect(await second.tuner.tuning("auto")).toEqual({ ...tuning, source: "remembered" })
@@ -149,6 +160,8 @@ describe("a tuner", () => {
     ["has a speed of zero", (text: string) => text.replace(/"alone": [\d.]+/, '"alone": 0')],
     ["has a speed that is text", (text: string) => text.replace(/"alone": [\d.]+/, '"alone": "fast"')],
     ["lacks a class", (text: string) => text.replace('"nt far"', '"nt near"')],
+    ["names a form that there is not", (text: string) => text.replace('"invocation"', '"magic"')],
+    ["has no forms", (text: string) => text.replace('"forms"', '"shapes"')],
     ["has no list of what is wrong", (text: string) => text.replace('"wrong": []', '"wrong": {}')],
     ["is no record", () => "[1, 2]"],
   ])("measures anew where its record %s, and replaces it", async (_, damage) => {
@@ -178,9 +191,9 @@ describe("a tuner", () => {
   test("makes do without where there is no memory to measure in, and tries again the next time", async () => {
     const { shelf, kept } = memoryShelf()
     const told: string[] = []
-    const measure: typeof measureRatings = async (device, right) => {
+    const measure: typeof measureKernels = async (device, _, right) => {
       device.createBuffer({ size: 2 * device.limits.maxBufferSize, usage: 0x80 })
-      return ratingsOf(() => 1, [...right])
+      return { ratings: ratingsOf(() => 1, [...right]), forms }
     }
     const tuner = new Tuner(gpu.device, unknown, [narrow, plain], shelf, (message) => told.push(message), measure)
     expect(await tuner.tuning("auto")).toMatchObject({ source: "assumed", wrong: [] })
@@ -191,13 +204,9 @@ describe("a tuner", () => {
 
   test("says so when the device is lost meanwhile", async () => {
     const { device } = await openDevice()
-    const measure: typeof measureRatings = () => {
+    const measure: typeof measureKernels = (...all) => {
       device.destroy()
-      return measureRatings(device, [plain], new Pipelines(device, { onError: () => {} }), {
-        sample: 1,
-        rounds: 1,
-        largest: 256,
-      })
+      return measureKernels(...all)
     }
     const tuner = new Tuner(device, unknown, [plain], memoryShelf().shelf, () => {}, measure)
     await expect(tuner.tuning("auto")).rejects.toThrow(DeviceLostError)
@@ -248,6 +257,7 @@ describe("a tuner", () => {
     expect(await tunerOf({ shelf }).tuner.tuning("auto")).toMatchObject({
       source: "remembered",
       ratings,
+      forms,
       wrong: [wrong],
     })
   })
@@ -256,7 +266,9 @@ describe("a tuner", () => {
 test("a training run has the same bits whatever is thought of the kernels", async () => {
   const { device, adapter } = await openDevice()
   const train = async (ratings: Ratings) => {
-    const own = new Gpu(device, adapter, { tuning: { source: "measured", ratings, wrong: [] } })
+    const own = new Gpu(device, adapter, {
+      tuning: { source: "measured", ratings, forms: gpu.traits.forms, wrong: [] },
+    })
     const weights = [own.normal([40, 24], { seed: 1 }), own.normal([24, 40], { seed: 2 })]
     const optimizer = adamw(weights)
     const step = own.compile((x: Tensor) =>

@@ -32,12 +32,9 @@ interface Attributes extends Omit<AttentionProblem, "rows"> {
 const mostRows = 65_535
 
 /** Who computes attention: a subgroup of `lanes` lanes, a workgroup or an invocation. Any choice gives the same bits. */
-const formOf = ({ rows }: AttentionProblem, { isSoftware, subgroupSize }: DeviceTraits) => {
+const formOf = ({ rows }: AttentionProblem, { forms: { attention }, subgroupSize }: DeviceTraits) => {
   if (rows > mostRows) return { by: "invocation" } as const
-  if (!isSoftware) return { by: "workgroup" } as const
-  return subgroupSize === 4 || subgroupSize === 8
-    ? ({ by: "subgroup", lanes: subgroupSize } as const)
-    : ({ by: "invocation" } as const)
+  return attention === "subgroup" ? ({ by: attention, lanes: subgroupSize } as const) : ({ by: attention } as const)
 }
 
 const forward = (problem: AttentionProblem, alone: boolean, device: DeviceTraits): AttentionLaunch => {
@@ -65,6 +62,12 @@ const gradients = (problem: AttentionProblem, device: DeviceTraits) => {
     default:
       return form satisfies never
   }
+}
+
+/** What attention and its gradient launch. */
+export const attentionLaunches = (problem: AttentionProblem, device: DeviceTraits): readonly AttentionLaunch[] => {
+  const { queries, keys } = gradients(problem, device)
+  return [forward(problem, false, device), queries, keys]
 }
 
 const attentionOp: FusedOp<Attributes> = {

@@ -25,12 +25,12 @@ const mostHolders = 256
 /** Rows from which on a software driver's lanes are busy with a row each. */
 const enoughRows = 16
 
-type FormTraits = Pick<DeviceTraits, "isSoftware" | "subgroupSize" | "holdsRows">
+type FormTraits = Pick<DeviceTraits, "isSoftware" | "subgroupSize" | "forms">
 
 /** The form for rows of `width` elements. Only speed depends on it. */
 export const rowForm = (kernel: RowKernel, rows: number, width: number, device: FormTraits): RowForm => {
   const { isSoftware, subgroupSize } = device
-  const held = device.holdsRows ? holders(kernel, width, device) : undefined
+  const held = device.forms.rows === "held" ? holders(kernel, width, device) : undefined
   if (held) return held
   const vector = width % 4 === 0
   const blocks = Math.ceil(width / blockOf(kernel))
