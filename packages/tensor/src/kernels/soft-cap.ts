@@ -2,13 +2,12 @@ import { applyFusedOne } from "../graph/apply.ts"
 import type { Emitter, FusedOp, Operand } from "../graph/fused-op.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { sizeOf } from "../dtype.ts"
+import { tanhWgsl } from "../ops/special.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
 
-/**
- * WGSL of the soft cap and of its slope where its value is y. Beyond ±9 tanh is ±1 in f32, and some drivers overflow in exp.
- */
-export const softCapWgsl = `
-fn softCap(x: f32, cap: f32) -> f32 { return cap * tanh(clamp(x / cap, -9.0, 9.0)); }
+/** WGSL of the soft cap and of its slope where its value is y. */
+export const softCapWgsl = `${tanhWgsl("f32")}
+fn softCap(x: f32, cap: f32) -> f32 { return cap * hyperbolic(x / cap); }
 fn softCapSlope(y: f32, cap: f32) -> f32 { let t = y / cap; return fma(-t, t, 1.0); }`
 
 const forward: Kernel = {
@@ -39,6 +38,7 @@ export const launchSoftCap = (emit: Emitter, x: Operand, out: Operand, cap: numb
 
 const softCapOp: FusedOp<{ readonly cap: number }> = {
   name: "softCap",
+  floats: [0],
   infer: ([x]) => [x!],
   lower: (emit, [x], [out], { cap }) => launchSoftCap(emit, x!, out!, cap),
   backward: ({ outputs: [y], grads: [g], attributes }) => [applyFusedOne(gradientOp, [y!, g!], attributes)],

@@ -3,7 +3,8 @@
  * the last place. `x` is a name.
  */
 export const erfWgsl = (x: string): string => {
-  const clamped = `clamp(${x}, -4.0 * one, 4.0 * one)`
+  // Not by clamp, in which drivers may lose a NaN.
+  const clamped = `select(${x}, 4.0 * sign(${x}), abs(${x}) > 4.0 * one)`
   const square = `(${clamped} * ${clamped})`
   const polynomial = ([highest, ...rest]: readonly number[]): string =>
     rest.reduce((sum, coefficient) => `fma(${sum}, ${square}, ${coefficient} * one)`, `(${highest} * one)`)

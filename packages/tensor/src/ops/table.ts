@@ -1,13 +1,16 @@
 import type { Tensor } from "../graph/tensor.ts"
 import { erf, erfWgsl } from "./erf.ts"
-import { expm1Wgsl, log1pWgsl, logWgsl, powWgsl, sineWgsl } from "./special.ts"
+import { expm1Wgsl, log1pWgsl, logWgsl, powWgsl, sineWgsl, tanhWgsl } from "./special.ts"
 
 /**
  * One element-wise operation: how WGSL and JavaScript compute it, and its gradient. Kernel, autograd and tests follow
  * from the row.
  */
 export interface MapRow {
-  /** WGSL of the operands' expressions, alike for one element and four. `T` is f32 or vec4f, `zero` and `one` are of it. */
+  /**
+   * WGSL of the operands' expressions, alike for one element and four. `T` is f32 or vec4f, `zero` and `one` are of it. NaN
+   * stays NaN: comparisons with it are false, and what they choose then is computed from it.
+   */
   readonly wgsl: (...operands: string[]) => string
   /** WGSL functions that the expression calls. */
   readonly declares?: string
@@ -20,6 +23,16 @@ export interface MapRow {
   /** Gradient of each operand from the gradient of the output; absent where there is none. */
   readonly backward?: (grad: Tensor, inputs: readonly Tensor[], output: Tensor) => readonly (Tensor | undefined)[]
 }
+
+/** On the bits: a driver may take for granted that numbers are finite. */
+const isNaNWgsl = (a: string) => `((bitcast<$u32>(${a}) & $u32(0x7fffffffu)) > $u32(0x7f800000u))`
+/** `value`, in which drivers may lose that `a` is NaN. */
+const orNaN = (a: string, value: string) => `select(${value}, ${a}, ${isNaNWgsl(a)})`
+/** max(a, 0), which is NaN where `a` is. */
+const positive = (a: string) => `select(${a}, zero, ${a} <= zero)`
+/** The lower or higher of two; a + b where they have no order, which is NaN. */
+const extremum = (name: "min" | "max") => (a: string, b: string) =>
+  `select(${a} + ${b}, ${name}(${a}, ${b}), (${a} <= ${b}) | (${a} >= ${b}))`
 
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x))
 /** √(2/π) · (x + 0.044715 · x³), kept where tanh is not yet ±1. */
@@ -62,26 +75,26 @@ const rows = {
     backward: (g, [a, b]) => [g, g.mul(a!.div(b!).floor()).neg()],
   },
   minimum: {
-    wgsl: (a, b) => `min(${a}, ${b})`,
+    wgsl: extremum("min"),
     types: "any",
     reference: (a, b) => Math.min(a!, b!),
     // On a tie the first operand takes the whole gradient, so that min(w·A, clip(w)·A) has one at w = 1.
-    backward: (g, [a, b]) => [a!.lessEqual(b!).mul(g), a!.greater(b!).mul(g)],
+    backward: (g, [a, b]) => [a!.greater(b!).where(0, g), a!.lessEqual(b!).where(0, g)],
   },
   maximum: {
-    wgsl: (a, b) => `max(${a}, ${b})`,
+    wgsl: extremum("max"),
     types: "any",
     reference: (a, b) => Math.max(a!, b!),
-    backward: (g, [a, b]) => [a!.greaterEqual(b!).mul(g), a!.less(b!).mul(g)],
+    backward: (g, [a, b]) => [a!.less(b!).where(0, g), a!.greaterEqual(b!).where(0, g)],
   },
   pow: {
-    wgsl: (a, b) => `power(${a}, ${b})`,
+    wgsl: (a, b) => orNaN(b!, `power(${a}, ${b})`),
     declares: powWgsl,
     reference: (a, b) => a! ** b!,
     backward: (g, [a, b], y) => [
-      g.mul(b!).mul(a!.pow(b!.sub(1))),
-      // 0ᵇ is 0 for every b > 0.
-      g.mul(a!.equal(0).where(0, y.mul(a!.log()))),
+      // a⁰ is 1 for every a, and 0ᵇ is 0 for every b > 0.
+      b!.equal(0).where(0, g.mul(b!).mul(a!.pow(b!.sub(1)))),
+      a!.equal(0).mul(b!.greaterEqual(0)).where(0, g.mul(y).mul(a!.log())),
     ],
   },
   atan2: {
@@ -93,7 +106,7 @@ const rows = {
     },
   },
   neg: { wgsl: (a) => `(-${a})`, types: "signed", reference: (a) => -a!, backward: (g) => [g.neg()] },
-  exp: { wgsl: (a) => `exp(${a})`, reference: (a) => Math.exp(a!), backward: (g, _, y) => [g.mul(y)] },
+  exp: { wgsl: (a) => orNaN(a!, `exp(${a})`), reference: (a) => Math.exp(a!), backward: (g, _, y) => [g.mul(y)] },
   log: {
     wgsl: (a) => `logarithm(log(${a}), ${a})`,
     declares: logWgsl,
@@ -112,7 +125,11 @@ const rows = {
     reference: (a) => Math.abs(a!),
     backward: (g, [a]) => [a!.sign().mul(g)],
   },
-  sign: { ...step("sign", Math.sign), types: "signed" },
+  sign: {
+    wgsl: (a) => `select(${a}, sign(${a}), abs(T(${a})) > zero)`,
+    types: "signed",
+    reference: (a) => Math.sign(a!),
+  },
   floor: step("floor", Math.floor),
   ceil: step("ceil", Math.ceil),
   round: step("round", roundHalfToEven),
@@ -129,7 +146,7 @@ const rows = {
     backward: (g, _, y) => [g.mul(y.square()).neg()],
   },
   exp2: {
-    wgsl: (a) => `exp2(${a})`,
+    wgsl: (a) => orNaN(a!, `exp2(${a})`),
     reference: (a) => 2 ** a!,
     backward: (g, _, y) => [g.mul(y).mul(Math.LN2)],
   },
@@ -175,13 +192,13 @@ const rows = {
     backward: (g, [a]) => [g.mul(a!.square().neg().exp()).mul(2 / Math.sqrt(Math.PI))],
   },
   tanh: {
-    // Beyond ±9 tanh is ±1 in f32, and some drivers overflow in exp.
-    wgsl: (a) => `tanh(clamp(${a}, -9.0 * one, 9.0 * one))`,
+    wgsl: (a) => `hyperbolic(${a})`,
+    declares: tanhWgsl("T"),
     reference: (a) => Math.tanh(a!),
     backward: (g, _, y) => [g.mul(y.square().neg().add(1))],
   },
   sigmoid: {
-    wgsl: (a) => `(one / (one + exp(-${a})))`,
+    wgsl: (a) => orNaN(a!, `(one / (one + exp(-${a})))`),
     reference: (a) => sigmoid(a!),
     backward: (g, _, y) => [g.mul(y).mul(y.neg().add(1))],
   },
@@ -194,9 +211,9 @@ const rows = {
     },
   },
   relu: {
-    wgsl: (a) => `max(${a}, zero)`,
+    wgsl: positive,
     reference: (a) => Math.max(a!, 0),
-    backward: (g, [a]) => [a!.greater(0).mul(g)],
+    backward: (g, [a]) => [a!.lessEqual(0).where(0, g)],
   },
   leakyRelu: {
     wgsl: (a, slope) => `select(${slope} * ${a}, ${a}, ${a} > zero)`,
@@ -204,13 +221,13 @@ const rows = {
     backward: (g, [a, slope]) => [a!.greater(0).where(g, g.mul(slope!)), g.mul(a!.minimum(0))],
   },
   elu: {
-    wgsl: (a, alpha) => `select(${alpha} * expm1(min(${a}, zero)), ${a}, ${a} > zero)`,
+    wgsl: (a, alpha) => `select(${alpha} * expm1(${a}), ${a}, ${a} > zero)`,
     declares: expm1Wgsl,
     reference: (a, alpha) => (a! > 0 ? a! : alpha! * Math.expm1(a!)),
     backward: (g, [a, alpha], y) => [a!.greater(0).where(g, g.mul(y.add(alpha!))), g.mul(a!.minimum(0).expm1())],
   },
   softplus: {
-    wgsl: (a) => `(max(${a}, zero) + log1p(exp(-abs(${a}))))`,
+    wgsl: (a) => `(${positive(a!)} + log1p(exp(-abs(${a}))))`,
     declares: log1pWgsl,
     reference: (a) => Math.max(a!, 0) + Math.log1p(Math.exp(-Math.abs(a!))),
     backward: (g, [a]) => [g.mul(a!.sigmoid())],
@@ -248,10 +265,10 @@ const rows = {
   greaterEqual: comparison(">=", (a, b) => a >= b),
   lessEqual: comparison("<=", (a, b) => a <= b),
   equal: comparison("==", (a, b) => a === b),
-  notEqual: comparison("!=", (a, b) => a !== b),
-  // On the bits: a driver may take for granted that numbers are finite.
+  // Not by `!=`, which some drivers are told to deny of NaN.
+  notEqual: { ...comparison("!=", (a, b) => a !== b), wgsl: (a, b) => `select(one, zero, ${a} == ${b})` },
   isNaN: {
-    wgsl: (a) => `select(zero, one, (bitcast<$u32>(${a}) & $u32(0x7fffffffu)) > $u32(0x7f800000u))`,
+    wgsl: (a) => `select(zero, one, ${isNaNWgsl(a!)})`,
     reference: (a) => (Number.isNaN(a) ? 1 : 0),
     mask: true,
   },
@@ -263,7 +280,7 @@ const rows = {
   /** The condition is a mask; the branches have one type, any. */
   where: {
     types: "any",
-    wgsl: (condition, a, b) => `select(${b}, ${a}, ${condition} != zero)`,
+    wgsl: (condition, a, b) => `select(${a}, ${b}, ${condition} == zero)`,
     reference: (condition, a, b) => (condition !== 0 ? a! : b!),
     backward: (g, [condition]) => [undefined, condition!.where(g, 0), condition!.where(0, g)],
   },

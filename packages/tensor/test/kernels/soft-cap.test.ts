@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest"
 import { linear, logProbsOf, softCap, tokenLogProbs } from "../../src/index.ts"
 import { testDevice } from "../device.ts"
 import { expectDifferentiable, param } from "../gradient.ts"
-import { expectSameBits, randomArray } from "../reference.ts"
+import { expectClose, expectSameBits, randomArray } from "../reference.ts"
 
 const gpu = await testDevice()
 
@@ -21,6 +21,17 @@ test.each([
 test("softCap keeps what is huge within the cap, with no gradient left", async () => {
   const x = gpu.tensor(Float32Array.of(1e4, -1e30, 300))
   expect([...(await softCap(x, 30).data())]).toEqual([30, -30, expect.closeTo(30, 5)])
+})
+
+test("softCap keeps the digits of what is far below the cap, and what is no number", async () => {
+  const x = Float32Array.of(1e-20, -3e-7, 2e-4, 0.05, -1)
+  const capped = await softCap(gpu.tensor([...x, Number.NaN]), 30).data()
+  expectClose(
+    capped.subarray(0, 5),
+    Float64Array.from(x, (value) => 30 * Math.tanh(value / 30)),
+    { abs: 0, rel: 4e-7 },
+  )
+  expect(capped[5]).toBeNaN()
 })
 
 describe("tokenLogProbs with a soft cap", () => {

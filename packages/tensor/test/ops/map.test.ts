@@ -210,11 +210,62 @@ describe("element-wise operations", () => {
     ])
   })
 
-  test("sines and cosines keep f32's digits over many turns", async () => {
-    const x = randomArray(4000, 5, -2000, 2000)
-    const [sin, cos] = await gpu.readAll([gpu.tensor(x).sin(), gpu.tensor(x).cos()])
-    expectClose(sin!, Float64Array.from(x, Math.sin), { abs: 4e-7, rel: 0 })
-    expectClose(cos!, Float64Array.from(x, Math.cos), { abs: 4e-7, rel: 0 })
+  test.each([10, 2000, 1e5])("sines, cosines and tangents keep f32's digits for |x| up to %d", async (limit) => {
+    const x = randomArray(4000, 5, -limit, limit)
+    const [sin, cos, tan] = await gpu.readAll([gpu.tensor(x).sin(), gpu.tensor(x).cos(), gpu.tensor(x).tan()])
+    expectClose(sin!, Float64Array.from(x, Math.sin), { abs: 2e-7, rel: 0 })
+    expectClose(cos!, Float64Array.from(x, Math.cos), { abs: 2e-7, rel: 0 })
+    expectClose(tan!, Float64Array.from(x, Math.tan), { abs: 1e-7, rel: 3e-6 })
+  })
+
+  test("sines and cosines stay within ±1 however large the angle, and end with it", async () => {
+    const sizes = [1.1e5, 7e5, 1e6, 3e7, 1e10, 1e20, 3.4e38].flatMap((size) => [size, -size])
+    const x = gpu.tensor([...sizes, ...randomArray(500, 7, -1e7, 1e7)])
+    const ends = gpu.tensor([Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])
+    const [sin, cos, ...none] = await gpu.readAll([x.sin(), x.cos(), ends.sin(), ends.cos()])
+    for (const array of [sin!, cos!]) expect(array.every((y) => Math.abs(y) <= 1)).toBe(true)
+    expect(none.flatMap((array) => [...array])).toEqual(Array(4).fill(Number.NaN))
+  })
+
+  test("tanh keeps f32's digits from the smallest numbers on, and so does its gradient", async () => {
+    const x = Float32Array.from({ length: 2000 }, (_, i) => (i % 2 === 0 ? 1 : -1) * 10 ** (-30 + i / 64))
+    const input = gpu.tensor(x)
+    const [y, slope] = await gpu.readAll([input.tanh(), ...grad(input.tanh().sum(), [input])])
+    expectClose(y!, Float64Array.from(x, Math.tanh), { abs: 0, rel: 4e-7 })
+    expectClose(
+      slope!,
+      Float64Array.from(x, (v) => 1 - Math.tanh(v) ** 2),
+      { abs: 4e-7, rel: 0 },
+    )
+  })
+
+  test("powers of small whole exponents are products", async () => {
+    const bases = [5, 10, -3, 2, 0, 7]
+    const exponents = [0, 1, 3, 4, 5, 6, 7]
+    const powers = [
+      ...exponents.map((n) => gpu.tensor(bases).pow(n)),
+      ...exponents.map((n) => gpu.tensor(bases).pow(gpu.tensor(new Float32Array(bases.length).fill(n)))),
+    ]
+    const results = await gpu.readAll(powers)
+    const expected = exponents.map((n) => bases.map((x) => x ** n))
+    expect(results.map((array) => [...array])).toEqual([...expected, ...expected])
+    const all = exponents.concat(8, 11, 15).flatMap((n) => [n, -n])
+    const x = randomArray(all.length, 3, -3, 3)
+    const y = await gpu.tensor(x).pow(gpu.tensor(all)).data()
+    expectClose(
+      y,
+      x.map((base, i) => base ** all[i]!),
+      { abs: 0, rel: 2e-6 },
+    )
+  })
+
+  test("powers of 0 and to the 0 have PyTorch's gradients", async () => {
+    const [a, b] = [gpu.tensor([0, 2, 0, 0, 0, -1]), gpu.tensor([0, 0, 2, 1, -1, 2])]
+    const [number, base, exponent] = await gpu.readAll([...grad(a.pow(0).sum(), [a]), ...grad(a.pow(b).sum(), [a, b])])
+    expect([...number!].map(Math.abs)).toEqual([0, 0, 0, 0, 0, 0])
+    expect([...base!].map((x) => x + 0)).toEqual([0, 0, 0, 1, Number.NEGATIVE_INFINITY, -2])
+    expectClose(exponent!.subarray(0, 5), [0, Math.LN2, 0, 0, Number.NEGATIVE_INFINITY])
+    expect(exponent![5]).toBeNaN()
   })
 
   test("logarithms end at 0", async () => {
