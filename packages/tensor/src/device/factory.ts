@@ -1,6 +1,7 @@
 import {
   bytesOf,
   dtypeOf,
+  isQuantized,
   quantizedForm,
   showShape,
   sizeOf,
@@ -24,6 +25,25 @@ export type FilledType = ComputeType | HalfType | "bool"
 
 const halves = { f16: float32ToFloat16, bf16: float32ToBfloat16 } as const
 const arrays = { f32: Float32Array, i32: Int32Array, u32: Uint32Array } as const
+const ranges = { f32: [-Infinity, Infinity], i32: [-(2 ** 31), 2 ** 31 - 1], u32: [0, 2 ** 32 - 1] } as const
+
+/** Refuses a number that `dtype` does not have. */
+export const checkNumber = (operation: string, value: number, dtype: ComputeType): void => {
+  if (!(dtype in ranges)) throw new ShapeError(operation, `takes f32, i32 or u32, not ${String(dtype)}`)
+  const [low, high] = ranges[dtype]
+  if (dtype !== "f32" && !(Number.isInteger(value) && value >= low && value <= high))
+    throw new ShapeError(operation, `${value} is no number of ${dtype}: it has the whole ones from ${low} to ${high}`)
+}
+
+/** Refuses what is no shape, no dtype, or not one of whole groups. */
+const checkSpec = (operation: string, shape: Shape, dtype: DType): void => {
+  checkShape(operation, shape)
+  if (!isQuantized(dtype)) {
+    const known = dtype in arrays || dtype in halves || dtype === "bool"
+    if (!known) throw new ShapeError(operation, `there is no dtype ${String(dtype)}`)
+  } else if ((shape.at(-1) ?? 1) % quantizedForm(dtype).group !== 0)
+    throw new ShapeError(operation, `the groups of ${dtype} do not divide the rows of ${showShape(shape)}`)
+}
 
 /** Ways to make tensors from nothing: what a device adds to the operations between them. */
 export abstract class TensorFactory {
@@ -46,16 +66,21 @@ export abstract class TensorFactory {
   /** A tensor over memory that exists. For the library's own operations. */
   abstract wrap(storage: Storage, shape: Shape, dtype: DType): Tensor
 
+  /** Sets every element of `tensor`'s memory to zero. */
+  abstract clear(tensor: Tensor): void
+
   /** A tensor over fresh memory, whose contents are undefined. */
   empty(shape: Shape, dtype: DType = "f32", owner = "tensor"): Tensor {
+    checkSpec("empty", shape, dtype)
     return this.wrap(this.allocate(bytesOf(dtype, sizeOf(shape)), owner), shape, dtype)
   }
 
   /** Zeros with memory of their own, unlike {@link constant}. */
   zeros(shape: Shape, dtype: DType = "f32", owner = "tensor"): Tensor {
-    checkShape("zeros", shape)
-    const bytes = Math.ceil(bytesOf(dtype, sizeOf(shape)) / 4) * 4
-    return this.upload(new Uint8Array(bytes), shape, dtype, owner)
+    checkSpec("zeros", shape, dtype)
+    const zeros = this.empty(shape, dtype, owner)
+    this.clear(zeros)
+    return zeros
   }
 
   ones(shape: Shape, dtype: FilledType = "f32"): Tensor {
@@ -75,10 +100,9 @@ export abstract class TensorFactory {
       case "f32":
         return this.tensor(new Float32Array(size).fill(value), shape)
       case "i32":
-      case "u32": {
-        if (arrays[dtype].of(value)[0] !== value) throw new ShapeError("full", `${value} is no number of ${dtype}`)
+      case "u32":
+        checkNumber("full", value, dtype)
         return this.tensor(new arrays[dtype](size).fill(value), shape)
-      }
       default:
         throw new ShapeError("full", `${String(dtype satisfies never)} is not made of single numbers`)
     }
@@ -94,9 +118,9 @@ export abstract class TensorFactory {
     }: { readonly start?: number; readonly step?: number; readonly dtype?: ComputeType } = {},
   ): Tensor {
     checkShape("arange", [count])
-    const data = new arrays[dtype](count)
-    for (let i = 0; i < count; i++) data[i] = start + i * step
-    return this.tensor(data)
+    const numbers = Array.from({ length: count }, (_, i) => start + i * step)
+    for (const number of numbers) checkNumber("arange", number, dtype)
+    return this.tensor(arrays[dtype].from(numbers))
   }
 
   /** `count` numbers from `start` to `stop`, both included, at equal distances. */
@@ -104,7 +128,7 @@ export abstract class TensorFactory {
     checkShape("linspace", [count])
     return this.tensor(
       Float32Array.from({ length: count }, (_, i) =>
-        i === count - 1 ? stop : start + (i * (stop - start)) / (count - 1),
+        i > 0 && i === count - 1 ? stop : start + (i * (stop - start)) / Math.max(1, count - 1),
       ),
     )
   }
@@ -130,6 +154,7 @@ export abstract class TensorFactory {
 
   /** A tensor of a quantised dtype from its words, as `quantizedWords` gives them. */
   quantized(words: Uint32Array<ArrayBuffer>, shape: Shape, dtype: QuantizedType, owner = "tensor"): Tensor {
+    checkShape("quantized", shape)
     const { group } = quantizedForm(dtype)
     if (sizeOf(shape) % group !== 0 || words.byteLength !== bytesOf(dtype, sizeOf(shape)))
       throw new ShapeError("quantized", `${words.length} words are not ${showShape(shape)} as ${dtype}`)

@@ -23,7 +23,7 @@ import { Program } from "../program/program.ts"
 import { Workspace } from "../program/workspace.ts"
 import { compileFunction, type Compiled, type Outputs } from "./compiled.ts"
 import { Faults } from "./faults.ts"
-import { TensorFactory } from "./factory.ts"
+import { checkNumber, TensorFactory } from "./factory.ts"
 import { KernelChoice, type KernelChoiceOptions } from "./kernel-choice.ts"
 import { Pipelines } from "./pipelines.ts"
 import { BufferPool, type MemoryReport } from "./pool.ts"
@@ -107,10 +107,9 @@ export class Gpu extends TensorFactory {
     return this.wrap(storage, shape, dtype)
   }
 
-  /** A scalar that needs no memory: kernels take it as a parameter. */
-  constant(value: number, dtype: ComputeType = "f32"): Tensor {
-    if (dtype !== "f32" && !Number.isInteger(value))
-      throw new ShapeError("constant", `${value} is not a whole number, as ${dtype} needs`)
+  /** A scalar that needs no memory: kernels take it as a parameter. `operation` is whom an error names. */
+  constant(value: number, dtype: ComputeType = "f32", operation = "constant"): Tensor {
+    checkNumber(operation, value, dtype)
     return new Tensor(this, { node: new Node({ kind: "constant", value }, [], [{ shape: [], dtype }]), output: 0 })
   }
 
@@ -204,7 +203,7 @@ export class Gpu extends TensorFactory {
     return this.#pool.report()
   }
 
-  /** Overwrites `tensor`'s memory with `data`. */
+  /** Overwrites `tensor`'s memory with `data`. Of a bool, what is not 0 is 1. */
   write(tensor: Tensor, data: HostArray): void {
     if (data.length !== tensor.size || dtypeOf(data) !== computeType(tensor.dtype))
       throw new ShapeError("write", `${data.length} × ${dtypeOf(data)} do not fit ${tensor.size} × ${tensor.dtype}`)
@@ -212,7 +211,8 @@ export class Gpu extends TensorFactory {
       throw new ShapeError("write", `${tensor.dtype} is not made of single numbers: make another tensor`)
     this.#faults.alive("write")
     const [storage] = this.#storages([tensor])
-    this.device.queue.writeBuffer(storage!.buffer, storage!.offset, storedArray(tensor.dtype, data))
+    const values = tensor.dtype === "bool" ? data.map((value) => Number(value !== 0)) : data
+    this.device.queue.writeBuffer(storage!.buffer, storage!.offset, storedArray(tensor.dtype, values))
   }
 
   /** Sets every element of `tensor`'s memory to zero. */

@@ -20,12 +20,13 @@ const kernel = (distribution: Distribution): Kernel => {
     normal: `let radius = p.b * sqrt(-2.0 * log(vec2f(unit(words.x), unit(words.z))));
   let angle = ${2 * Math.PI} * vec2f(unit(words.y), unit(words.w));
   let drawn = p.a + vec4f(radius.x * cos(angle.x), radius.x * sin(angle.x), radius.y * cos(angle.y), radius.y * sin(angle.y));`,
-    // The upper word of word · count: every number is as likely as any, to one part in 2³².
+    // The upper word of word · count: every number is as likely as any, to one part in 2³². A count of 2³² is told as 0.
     integers: `let high = words >> vec4u(16u); let low = words & vec4u(0xffffu);
   let countHigh = p.count >> 16u; let countLow = p.count & 0xffffu;
   let middle = high * countLow + ((low * countLow) >> vec4u(16u));
   let carry = low * countHigh + (middle & vec4u(0xffffu));
-  let drawn = vec4i(high * countHigh + (middle >> vec4u(16u)) + (carry >> vec4u(16u))) + vec4i(p.first);`,
+  let upper = high * countHigh + (middle >> vec4u(16u)) + (carry >> vec4u(16u));
+  let drawn = vec4i(select(upper, words, p.count == 0u)) + vec4i(p.first);`,
   }[distribution]
   return {
     name: `random ${distribution}`,
@@ -65,7 +66,7 @@ const randomOp: FusedOp<Attributes> = {
   lower: (emit, [key], [out], { distribution, shape, a, b }) => {
     const size = sizeOf(shape)
     const whole = distribution === "integers"
-    const params = whole ? [0, 0, a, b - a] : [a, b, 0, 0]
+    const params = whole ? [0, 0, a, (b - a) % 2 ** 32] : [a, b, 0, 0]
     emit.launch(kernel(distribution), [key!, out!], [size, streams[distribution], ...params], gridFor(size, 256))
   },
 }
@@ -87,21 +88,22 @@ ${perItem(64, "p.items")}
 }`,
 }
 
-const keysOp: FusedOp<undefined> = {
+const keysOp: FusedOp<"keys" | "folds"> = {
   name: "random keys",
-  infer: ([key, data]) => {
-    checkKey("random.split", key!)
+  infer: ([key, data], stream) => {
+    checkKey(stream === "keys" ? "random.split" : "random.fold", key!)
     if (data!.dtype !== "u32") throw new ShapeError("random.fold", `what is folded in must be u32, not ${data!.dtype}`)
     return [{ shape: [sizeOf(data!.shape), 2], dtype: "u32" }]
   },
-  lower: (emit, [key, data], [out]) => {
+  lower: (emit, [key, data], [out], stream) => {
     const [items] = out!.spec.shape as [number]
-    emit.launch(deriveKeys, [key!, data!, out!], [items, streams.keys], gridFor(items, 64))
+    emit.launch(deriveKeys, [key!, data!, out!], [items, streams[stream]], gridFor(items, 64))
   },
 }
 
-/** A key for each word of `data` (u32): [words, 2]. */
-export const keysFrom = (key: Tensor, data: Tensor): Tensor => applyFusedOne(keysOp, [key, data], undefined)
+/** A key for each word of `data` (u32) in a stream: [words, 2]. */
+export const keysFrom = (key: Tensor, data: Tensor, stream: "keys" | "folds"): Tensor =>
+  applyFusedOne(keysOp, [key, data], stream)
 
 /** Keeps an element where its number is at least p. The gradient goes the same way, so no mask is kept. */
 const dropKernel: Kernel = {

@@ -32,8 +32,8 @@ fn pcg4d(key: vec4u) -> vec4u {
   return v;
 }`
 
-/** What the last word of a counter is, so that no two distributions of one key share numbers. */
-export const streams = { uniform: 0, normal: 1, bits: 2, integers: 3, keys: 4 } as const
+/** What the last word of a counter is, so that no two distributions of one key, nor two ways to make keys, share numbers. */
+export const streams = { uniform: 0, normal: 1, bits: 2, integers: 3, keys: 4, folds: 5 } as const
 
 /** A word as a number in (0, 1): 24 bits, centred; the last one would round to 1 in f32. */
 const unit = (word: number): number => Math.min(((word >>> 8) + 0.5) / 2 ** 24, 1 - 2 ** -24)

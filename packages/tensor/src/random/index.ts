@@ -1,8 +1,10 @@
+import { checkNumber } from "../device/factory.ts"
 import type { Gpu } from "../device/gpu.ts"
 import type { Shape } from "../dtype.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { ShapeError } from "../errors.ts"
 import { draw, keysFrom } from "../kernels/random.ts"
+import { checkShape } from "../ops/axes.ts"
 import { checkSeed } from "./host.ts"
 
 /**
@@ -18,13 +20,17 @@ export const key = (gpu: Gpu, seed: number): Tensor => {
 
 /** `count` keys that have nothing to do with each other or with `from`. */
 export const split = (from: Tensor, count = 2): readonly Tensor[] => {
-  const keys = keysFrom(from, from.gpu.arange(count, { dtype: "u32" }))
+  checkShape("random.split", [count])
+  const keys = keysFrom(from, from.gpu.arange(count, { dtype: "u32" }), "keys")
   return Array.from({ length: count }, (_, i) => keys.slice(i))
 }
 
-/** The key of `from` for `data`: a number, or a u32 tensor of one element, such as the number of a step. */
-export const fold = (from: Tensor, data: number | Tensor): Tensor =>
-  keysFrom(from, typeof data === "number" ? from.gpu.tensor(new Uint32Array([data])) : data.reshape([1])).reshape([2])
+/** The key of `from` for `data`: a number of u32, or a tensor of one, such as the number of a step. None of {@link split}'s. */
+export const fold = (from: Tensor, data: number | Tensor): Tensor => {
+  if (typeof data === "number") checkNumber("random.fold", data, "u32")
+  const word = typeof data === "number" ? from.gpu.tensor(new Uint32Array([data])) : data.reshape([1])
+  return keysFrom(from, word, "folds").reshape([2])
+}
 
 /** Random words, u32. */
 export const bits = (from: Tensor, shape: Shape): Tensor => draw(from, "bits", shape)
@@ -43,10 +49,11 @@ export const normal = (
   { mean = 0, std = 1 }: { readonly mean?: number; readonly std?: number } = {},
 ): Tensor => draw(from, "normal", shape, mean, std)
 
-/** Whole numbers from `low` to `high` − 1, i32. */
+/** Whole numbers from `low` to `high` − 1, i32: at most −2³¹ … 2³¹ − 1. */
 export const integers = (from: Tensor, shape: Shape, low: number, high: number): Tensor => {
   if (!Number.isInteger(low) || !Number.isInteger(high) || !(low < high))
     throw new ShapeError("random.integers", `there is no whole number from ${low} to below ${high}`)
+  for (const end of [low, high - 1]) checkNumber("random.integers", end, "i32")
   return draw(from, "integers", shape, low, high)
 }
 

@@ -5,6 +5,7 @@ import {
   conv1d,
   conv2d,
   maxPool2d,
+  OutOfMemoryError,
   random,
   sgd,
   TensorError,
@@ -32,6 +33,21 @@ const refusals: Readonly<Record<string, readonly (readonly [call: () => unknown,
     [() => gpu.linspace(0, 1, 2.5), /linspace: a shape/],
     [() => gpu.full([2], 1.5, "i32"), /full: 1.5 is no number of i32/],
     [() => gpu.full([2], -1, "u32"), /full: -1 is no number of u32/],
+    [() => gpu.full([2], 2 ** 31, "i32"), /full: 2147483648 is no number of i32: it has the whole ones from/],
+    [() => gpu.constant(2 ** 31, "i32"), /constant: 2147483648 is no number of i32/],
+    [() => gpu.constant(1, untyped("i64")), /constant: takes f32, i32 or u32, not i64/],
+    [() => gpu.empty([-2]), /empty: a shape .* not \[-2\]/],
+    [() => gpu.empty([1.5], "f16"), /empty: a shape .* not \[1.5\]/],
+    [() => gpu.empty([2], untyped("float16")), /empty: there is no dtype float16/],
+    [() => gpu.zeros([3], untyped("float32")), /zeros: there is no dtype float32/],
+    [() => gpu.zeros([3], untyped("int7:32")), /there is no "int7:32"/],
+    [() => gpu.zeros([3], "int8:32"), /zeros: the groups of int8:32 do not divide the rows of \[3\]/],
+    [() => gpu.zeros([32, 3], "int8:32"), /zeros: the groups of int8:32 do not divide the rows of \[32, 3\]/],
+    [() => gpu.arange(3, { step: 0.5, dtype: "i32" }), /arange: 0.5 is no number of i32/],
+    [() => gpu.arange(3, { start: -1, dtype: "u32" }), /arange: -1 is no number of u32/],
+    [() => gpu.arange(3, { start: 2 ** 31 - 2, dtype: "i32" }), /arange: 2147483648 is no number of i32/],
+    [() => gpu.arange(3, { dtype: untyped("f16") }), /arange: takes f32, i32 or u32, not f16/],
+    [() => gpu.quantized(new Uint32Array(9), [-32], "int8:32"), /quantized: a shape .* not \[-32\]/],
     [() => gpu.uniform([3], { seed: 0.5 }), /uniform: a seed is a whole number below 2⁵³, not 0.5/],
     [() => gpu.tensor(untyped([true])), /tensor: takes numbers, .* not the boolean true: cast numbers to "bool"/],
     [() => gpu.tensor(untyped("abc")), /not the string abc/],
@@ -43,6 +59,13 @@ const refusals: Readonly<Record<string, readonly (readonly [call: () => unknown,
     [() => random.uniform(key, [-1]), /random.uniform: a shape/],
     [() => random.integers(key, [2], 3, 3), /random.integers: there is no whole number from 3 to below 3/],
     [() => random.integers(key, [2], 0, 2.5), /random.integers/],
+    [() => random.integers(key, [2], 0, 2 ** 31 + 1), /random.integers: 2147483648 is no number of i32/],
+    [() => random.integers(key, [2], -3e9, 0), /random.integers: -3000000000 is no number of i32/],
+    [() => random.fold(key, 1.5), /random.fold: 1.5 is no number of u32/],
+    [() => random.fold(key, -1), /random.fold: -1 is no number of u32/],
+    [() => random.fold(key, 2 ** 32), /random.fold: 4294967296 is no number of u32/],
+    [() => random.fold(zeros(2), 1), /random.fold: a key is u32 \[2\], not f32 \[2\]/],
+    [() => random.split(key, 1.5), /random.split: a shape .* not \[1.5\]/],
   ],
   "parts and repetitions": [
     [() => zeros(3).slice([0.5, 2]), /slice: 0.5 is not a place between elements/],
@@ -110,4 +133,28 @@ test("ones and full of every dtype whose elements are numbers", async () => {
     [-7, -7],
     [7, 7],
   ])
+})
+
+test("what is as large as no memory is refused for want of it", () => {
+  expect(() => gpu.zeros([2 ** 45])).toThrow(OutOfMemoryError)
+  expect(() => gpu.empty([2 ** 20, 2 ** 25])).toThrow(OutOfMemoryError)
+})
+
+test("numbers at equal distances, also of one alone", async () => {
+  const lists = [gpu.linspace(2, 5, 1), gpu.linspace(2, 5, 0), gpu.linspace(2, 5, 4), gpu.arange(3, { step: -0.5 })]
+  expect((await gpu.readAll(lists)).map((array) => [...array].map((x) => x + 0))).toEqual([
+    [2],
+    [],
+    [2, 3, 4, 5],
+    [0, -0.5, -1],
+  ])
+})
+
+test("zeros are zero in memory that was used before, and a bool that is written is 0 or 1", async () => {
+  gpu.full([1000], 7).dispose()
+  const [zero, bool] = [gpu.zeros([1000]), gpu.zeros([3], "bool")]
+  gpu.write(bool, new Uint32Array([5, 0, 1]))
+  const [a, b] = await gpu.readAll([zero, bool])
+  expect(a!.every((x) => x === 0)).toBe(true)
+  expect([...b!]).toEqual([1, 0, 1])
 })

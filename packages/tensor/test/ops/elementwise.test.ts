@@ -224,8 +224,35 @@ describe("whole numbers", () => {
     const ids = gpu.tensor(new Int32Array([1]))
     expect(() => ids.add(gpu.tensor([1]))).toThrow(/add: i32 and f32 do not mix: cast one of them/)
     expect(() => ids.exp()).toThrow(ShapeError)
-    expect(() => ids.mul(0.5)).toThrow(/0.5 is not a whole number/)
     expect(() => gpu.tensor(new Uint32Array([1])).neg()).toThrow(/neg: is not defined for u32/)
+  })
+
+  test("take numbers of their own dtype alone", async () => {
+    const [signed, unsigned] = [gpu.tensor(new Int32Array([0, -1])), gpu.tensor(new Uint32Array([0, 2 ** 32 - 1]))]
+    for (const [call, message] of [
+      [() => signed.mul(0.5), /0.5 is no number of i32: it has the whole ones from -2147483648 to 2147483647/],
+      [() => unsigned.greater(-1), /-1 is no number of u32: it has the whole ones from 0 to 4294967295/],
+      [() => signed.equal(2 ** 32), /4294967296 is no number of i32/],
+      [() => signed.minimum(3e9), /3000000000 is no number of i32/],
+      [() => signed.fullLike(Number.NaN), /NaN is no number of i32/],
+    ] as const) {
+      expect(call).toThrow(ShapeError)
+      expect(call).toThrow(message)
+    }
+    const results = await gpu.readAll([signed.equal(-(2 ** 31)), signed.minimum(-0), unsigned.equal(2 ** 32 - 1)])
+    expect(results.map((array) => [...array])).toEqual([
+      [0, 0],
+      [0, -1],
+      [0, 1],
+    ])
+  })
+
+  test("of f32 are truncated, and end where a float last has a place in their range", async () => {
+    const x = gpu.tensor([1.9, -1.9, 2147483520, 3e9, -3e9, 5e9, -0.5, Number.POSITIVE_INFINITY, -Infinity])
+    const [i32, u32] = await gpu.readAll([x.cast("i32"), x.cast("u32")])
+    const [most, least] = [2 ** 31 - 128, -(2 ** 31)]
+    expect([...i32!]).toEqual([1, -1, most, most, least, most, 0, most, least])
+    expect([...u32!]).toEqual([1, 0, 2147483520, 3e9, 0, 2 ** 32 - 256, 0, 2 ** 32 - 256, 0])
   })
 })
 
