@@ -23,12 +23,16 @@ const packed = (): { readonly folder: string } | { readonly missing: string } =>
   }
 }
 
+/** The path of a Chromium of one's own, such as /usr/bin/chromium, to test in instead. */
+const chosen = process.env["RLPT_CHROMIUM"]
+
 export const whyNoChromium = (): string | undefined => {
+  if (chosen !== undefined) return undefined
   const found = packed()
   return "missing" in found ? found.missing : undefined
 }
 
-/** Unpacks the browser with its libraries, once for all runs on this machine. */
+/** Unpacks the browser with its libraries, once for all runs on this machine; tells where. */
 const unpack = (): string => {
   const found = packed()
   if ("missing" in found) throw new Error(found.missing)
@@ -48,6 +52,11 @@ const unpack = (): string => {
   return target
 }
 
+const packedProgram = () => {
+  const folder = unpack()
+  return { path: join(folder, "chromium"), environment: { LD_LIBRARY_PATH: `${join(folder, "lib")}:${folder}` } }
+}
+
 export interface Page extends AsyncDisposable {
   /** Value of an expression in the page. */
   readonly evaluate: (expression: string) => Promise<unknown>
@@ -57,7 +66,7 @@ export interface Page extends AsyncDisposable {
 
 /** Opens `url` in a headless Chromium with WebGPU on SwiftShader, spoken to through its DevTools protocol. */
 export const openPage = async (url: string): Promise<Page> => {
-  const folder = unpack()
+  const program = chosen === undefined ? packedProgram() : { path: chosen, environment: {} }
   const profile = mkdtempSync(join(tmpdir(), "rlpt-profile-"))
   const flags = [
     "--headless=new",
@@ -73,8 +82,8 @@ export const openPage = async (url: string): Promise<Page> => {
   ]
   // The browser brings its own Vulkan driver: what the tests hide from Dawn must not hide that one.
   const { VK_DRIVER_FILES: _files, VK_ICD_FILENAMES: _names, ...environment } = process.env
-  const browser = spawn(join(folder, "chromium"), [...flags, url], {
-    env: { ...environment, LD_LIBRARY_PATH: `${join(folder, "lib")}:${folder}`, HOME: profile },
+  const browser = spawn(program.path, [...flags, url], {
+    env: { ...environment, ...program.environment, HOME: profile },
     stdio: ["ignore", "ignore", "pipe"],
   })
   const port = await new Promise<string>((resolve, reject) => {
