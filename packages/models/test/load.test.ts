@@ -88,6 +88,12 @@ describe("a bad model is refused by file and tensor, and nothing stays on the GP
       /q_proj\.weight" is I32; weights must be/,
     ],
     [
+      "wide integers",
+      withTensors(gqa, (t) => t.set(Q, { dtype: "I64", shape: [32, 16], data: new Uint8Array(8 * 32 * 16) })),
+      "wrong-dtype",
+      /q_proj\.weight" is I64; weights must be/,
+    ],
+    [
       "NaN",
       withTensors(gqa, (t) => t.set(Q, floats([32, 16], NaN))),
       "not-finite",
@@ -139,15 +145,14 @@ describe("a bad model is refused by file and tensor, and nothing stays on the GP
     expect(gpu.memory().inUse).toBe(before)
   })
 
-  test("a dtype that no weights have", async () => {
-    // The header of a file with one I64 tensor, as PyTorch writes position ids.
-    const header = new TextEncoder().encode('{"ids":{"dtype":"I64","shape":[0],"data_offsets":[0,0]}}        ')
+  test("a dtype that the format does not have", async () => {
+    const header = new TextEncoder().encode('{"ids":{"dtype":"I63","shape":[0],"data_offsets":[0,0]}}        ')
     const bytes = new Uint8Array(8 + header.length)
     bytes[0] = header.length
     bytes.set(header, 8)
     const load = loadModel(gpu, { ...gqa, "model.safetensors": bytes })
     await expect(load).rejects.toThrow(SafetensorsError)
-    await expect(load).rejects.toThrow(/^model\.safetensors: tensor "ids": dtype "I64" is not supported/)
+    await expect(load).rejects.toThrow(/^model\.safetensors: tensor "ids": dtype "I63" is none of the format/)
   })
 
   test("a truncated file", async () => {

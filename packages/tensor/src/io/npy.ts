@@ -1,5 +1,5 @@
 import { dtypeOf, showShape, sizeOf, type ComputeType, type HostArray, type Shape } from "../dtype.ts"
-import { float16ToFloat32 } from "./half.ts"
+import { bytesOfKind, isElementKind, readElements } from "./elements.ts"
 
 /** An array of a `.npy` file, row-major, its elements as the GPU stores them. */
 export interface NpyArray {
@@ -28,54 +28,26 @@ interface Header {
 
 const magic = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59] // \x93NUMPY
 
-/** How elements of each kind and size of NumPy's are read, and what they become. */
-const readers: Readonly<
-  Record<string, readonly [ComputeType, (view: DataView, at: number, little: boolean) => number]>
-> = {
-  f2: ["f32", (view, at, little) => float16ToFloat32(Uint16Array.of(view.getUint16(at, little)))[0]!],
-  f4: ["f32", (view, at, little) => view.getFloat32(at, little)],
-  f8: ["f32", (view, at, little) => view.getFloat64(at, little)],
-  i1: ["i32", (view, at) => view.getInt8(at)],
-  i2: ["i32", (view, at, little) => view.getInt16(at, little)],
-  i4: ["i32", (view, at, little) => view.getInt32(at, little)],
-  i8: ["i32", (view, at, little) => Number(view.getBigInt64(at, little))],
-  u1: ["u32", (view, at) => view.getUint8(at)],
-  u2: ["u32", (view, at, little) => view.getUint16(at, little)],
-  u4: ["u32", (view, at, little) => view.getUint32(at, little)],
-  u8: ["u32", (view, at, little) => Number(view.getBigUint64(at, little))],
-  b1: ["u32", (view, at) => view.getUint8(at)],
-}
-
-const arrays = { f32: Float32Array, i32: Int32Array, u32: Uint32Array } as const
-
 /**
  * Reads a `.npy` file (NumPy's format 1.0 to 3.0). Floats of any size become f32, whole numbers i32 or u32; one that does
  * not fit, and dtypes that are no numbers, throw {@link NpyError}. `file` is named in errors.
  */
 export const readNpy = (bytes: Uint8Array, file: string): NpyArray => {
   const { descr, fortran, shape, dataStart } = readHeader(bytes, file)
-  const [, order, kind] = /^([<>|=])([fiub]\d)$/.exec(descr) ?? []
-  const reader = kind === undefined ? undefined : readers[kind]
-  if (!reader)
+  const [, order, kind = ""] = /^([<>|=])([fiub]\d)$/.exec(descr) ?? []
+  if (!isElementKind(kind))
     throw new NpyError(file, `holds elements of ${descr}; only f2, f4, f8, i1 … i8, u1 … u8 and b1 can be read`)
-  const [dtype, read] = reader
-  const size = Number(kind![1])
-  const count = sizeOf(shape)
-  if (bytes.length - dataStart !== count * size)
+  const content = bytes.subarray(dataStart)
+  const needed = sizeOf(shape) * bytesOfKind(kind)
+  if (content.length !== needed)
     throw new NpyError(
       file,
-      `has ${bytes.length - dataStart} bytes of data, shape ${showShape(shape)} of ${descr} needs ${count * size}`,
+      `has ${content.length} bytes of data, shape ${showShape(shape)} of ${descr} needs ${needed}`,
     )
-  const view = new DataView(bytes.buffer, bytes.byteOffset + dataStart, count * size)
-  const data = new arrays[dtype](count)
   const place = fortran ? fortranPlaces(shape) : (i: number) => i
-  for (let i = 0; i < count; i++) {
-    const value = read(view, place(i) * size, order !== ">")
-    data[i] = value
-    if (dtype !== "f32" && data[i] !== value)
-      throw new NpyError(file, `element ${i} is ${value}, which ${dtype} cannot hold`)
-  }
-  return { shape, dtype, data }
+  const refuse = (problem: string) => new NpyError(file, problem)
+  const data = readElements(kind, content, refuse, { little: order !== ">", place })
+  return { shape, dtype: dtypeOf(data), data }
 }
 
 /** Where the element that is i-th in row-major order lies in column-major order. */

@@ -1,4 +1,5 @@
-import { showShape, sizeOf, type Shape } from "../dtype.ts"
+import { showShape, sizeOf, type HostArray, type Shape } from "../dtype.ts"
+import { readElements, type ElementKind } from "./elements.ts"
 import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from "./half.ts"
 
 /**
@@ -6,12 +7,37 @@ import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat1
  * without gaps. https://github.com/huggingface/safetensors#format
  */
 
-/** Element types that can be read and written, by the format's own names. */
-export type SafetensorsDType = "F32" | "F16" | "BF16" | "I32" | "U32"
+/** Bits of an element. Listed as the reference implementation orders tensors in a file: wider elements first keeps all aligned. */
+const ELEMENT_BITS = {
+  U64: 64,
+  I64: 64,
+  F64: 64,
+  C64: 64,
+  F32: 32,
+  U32: 32,
+  I32: 32,
+  BF16: 16,
+  F16: 16,
+  U16: 16,
+  I16: 16,
+  F8_E5M2FNUZ: 8,
+  F8_E4M3FNUZ: 8,
+  F8_E8M0: 8,
+  F8_E4M3: 8,
+  F8_E5M2: 8,
+  I8: 8,
+  U8: 8,
+  F6_E3M2: 6,
+  F6_E2M3: 6,
+  F4: 4,
+  BOOL: 8,
+} as const
+const DTYPES = Object.keys(ELEMENT_BITS)
 
-/** Listed as the reference implementation orders tensors in a file: wider elements first keeps all aligned. */
-const ELEMENT_BYTES: Readonly<Record<SafetensorsDType, number>> = { F32: 4, U32: 4, I32: 4, BF16: 2, F16: 2 }
-const DTYPES = Object.keys(ELEMENT_BYTES)
+/** Element types, by the format's own names. */
+export type SafetensorsDType = keyof typeof ELEMENT_BITS
+
+const bytesOf = (dtype: SafetensorsDType, shape: Shape): number => (ELEMENT_BITS[dtype] * sizeOf(shape)) / 8
 
 /** The reference implementation's limit; a larger header is a corrupt length field. */
 const MAX_HEADER_BYTES = 100_000_000
@@ -124,7 +150,7 @@ export const writeSafetensors = (
   }
   let offset = 0
   for (const [name, { dtype, shape, data }] of list) {
-    const expected = ELEMENT_BYTES[dtype] * sizeOf(shape)
+    const expected = bytesOf(dtype, shape)
     if (data.length !== expected || name === "__metadata__") {
       const problem = name === "__metadata__" ? "the name is reserved" : mismatch(dtype, shape, expected, data.length)
       throw new SafetensorsError("a safetensors file to write", problem, name)
@@ -148,7 +174,7 @@ export const writeSafetensors = (
 }
 
 /** A float tensor's values as float32: exact for F32, F16 and BF16. Always a copy. Throws for integer tensors. */
-export const safetensorsToFloat32 = ({ dtype, data }: Omit<SafetensorsTensor, "shape">): Float32Array => {
+export const safetensorsToFloat32 = ({ dtype, data }: Omit<SafetensorsTensor, "shape">): Float32Array<ArrayBuffer> => {
   // Not `data.slice()`, which copies nothing if the bytes are Node's Buffer.
   const copy = new Uint8Array(data).buffer
   switch (dtype) {
@@ -161,6 +187,36 @@ export const safetensorsToFloat32 = ({ dtype, data }: Omit<SafetensorsTensor, "s
     default:
       throw new TypeError(`${dtype} is not a float type`)
   }
+}
+
+/** Types that are not floats of up to 32 bits, by NumPy's names. Others have elements that no tensor can hold. */
+const KINDS: Readonly<Partial<Record<SafetensorsDType, ElementKind>>> = {
+  F64: "f8",
+  I64: "i8",
+  I32: "i4",
+  I16: "i2",
+  I8: "i1",
+  U64: "u8",
+  U32: "u4",
+  U16: "u2",
+  U8: "u1",
+  BOOL: "b1",
+}
+
+/**
+ * A tensor's values as a tensor of the GPU takes them, always a copy: floats as f32 (F64 is rounded), I8 … I64 as i32, U8 …
+ * U64 and BOOL as u32. A {@link SafetensorsError}, with the names of the file and the tensor, for a whole number that does
+ * not fit and for elements that are none of these (F8, F6, F4, C64).
+ */
+export const safetensorsToArray = (
+  tensor: Omit<SafetensorsTensor, "shape">,
+  { name, file }: { readonly name: string; readonly file: string },
+): HostArray => {
+  const { dtype, data } = tensor
+  if (dtype === "F32" || dtype === "F16" || dtype === "BF16") return safetensorsToFloat32(tensor)
+  const kind = KINDS[dtype]
+  if (!kind) throw new SafetensorsError(file, `no tensor can hold elements of ${dtype}`, name)
+  return readElements(kind, data, (problem) => new SafetensorsError(file, `${dtype}: ${problem}`, name))
 }
 
 /** `values` as a tensor of a file: F16 and BF16 round to nearest, ties to even; F32 is a view, not a copy. */
@@ -206,8 +262,8 @@ const readEntry = (name: string, value: unknown, dataStart: number, file: string
   }
   if (!isObject(value)) return fail("its header entry is not an object")
   const { dtype, shape, data_offsets: offsets } = value
-  if (typeof dtype !== "string" || !Object.hasOwn(ELEMENT_BYTES, dtype)) {
-    return fail(`dtype ${JSON.stringify(dtype)} is not supported (supported: ${DTYPES.join(", ")})`)
+  if (typeof dtype !== "string" || !Object.hasOwn(ELEMENT_BITS, dtype)) {
+    return fail(`dtype ${JSON.stringify(dtype)} is none of the format (${DTYPES.join(", ")})`)
   }
   if (!Array.isArray(shape) || !shape.every(isSize)) {
     return fail(`shape ${JSON.stringify(shape)} is not a list of sizes`)
@@ -216,7 +272,7 @@ const readEntry = (name: string, value: unknown, dataStart: number, file: string
     return fail(`data_offsets ${JSON.stringify(offsets)} is not a [begin, end] with begin ≤ end`)
   }
   const [begin, end] = offsets as [number, number]
-  const expected = ELEMENT_BYTES[dtype as SafetensorsDType] * sizeOf(shape)
+  const expected = bytesOf(dtype as SafetensorsDType, shape)
   if (end - begin !== expected) return fail(mismatch(dtype as SafetensorsDType, shape, expected, end - begin))
   return { dtype: dtype as SafetensorsDType, shape, begin: dataStart + begin, end: dataStart + end }
 }

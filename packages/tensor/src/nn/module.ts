@@ -1,4 +1,13 @@
-import { sameShape, showShape, type HostArray, type Shape } from "../dtype.ts"
+import {
+  computeType,
+  dtypeOf,
+  isQuantized,
+  sameShape,
+  showShape,
+  type DType,
+  type HostArray,
+  type Shape,
+} from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import { Tensor } from "../graph/tensor.ts"
 
@@ -6,6 +15,8 @@ import { Tensor } from "../graph/tensor.ts"
 export interface HostTensor {
   readonly shape: Shape
   readonly data: HostArray
+  /** How the device stores it: of halves, `data` is f32. {@link Module.loadStateDict} does not need it. */
+  readonly dtype?: DType
 }
 
 /** Parameters by dotted name, as in PyTorch: `layers.0.weight`. */
@@ -18,9 +29,10 @@ export type StateDict = Readonly<Record<string, HostTensor>>
 export abstract class Module<Inputs extends readonly unknown[] = [x: Tensor], Output = Tensor> {
   abstract forward(...inputs: Inputs): Output
 
-  /** All parameters by dotted name, in the order of the fields. */
+  /** All parameters by dotted name, in the order of the fields; one that several fields share is there once, by its first name. */
   get parameters(): Readonly<Record<string, Tensor>> {
-    return Object.fromEntries(named(this, ""))
+    const all = named(this)
+    return Object.fromEntries(all.filter(([, tensor], i) => all.findIndex(([, other]) => same(tensor, other)) === i))
   }
 
   /** Number of elements of all parameters. */
@@ -28,31 +40,32 @@ export abstract class Module<Inputs extends readonly unknown[] = [x: Tensor], Ou
     return Object.values(this.parameters).reduce((sum, { size }) => sum + size, 0)
   }
 
-  /** Copies all parameters to the host. */
+  /** Copies all parameters to the host: as in PyTorch, one that several fields share is there by each of its names. */
   async stateDict(): Promise<StateDict> {
-    const entries = Object.entries(this.parameters)
+    const entries = named(this)
     const [first] = entries
     if (!first) return {}
     const arrays = await first[1].gpu.readAll(entries.map(([, tensor]) => tensor))
-    return Object.fromEntries(entries.map(([name, { shape }], i) => [name, { shape, data: arrays[i]! }]))
+    return Object.fromEntries(entries.map(([name, { shape, dtype }], i) => [name, { shape, dtype, data: arrays[i]! }]))
   }
 
   /**
    * Overwrites all parameters, where they lie: optimisers and recorded programs see the new values. Throws a `ShapeError`
-   * that lists every name that is missing, left over or of another shape, and changes nothing then.
+   * that lists every name that is missing, left over, or of another shape, length or dtype, and changes nothing then.
    */
   loadStateDict(state: StateDict): void {
-    const { parameters } = this
+    const parameters = new Map(named(this))
     const problems = [
-      ...Object.keys(parameters).flatMap((name) => (name in state ? [] : [`${name} is missing`])),
-      ...Object.entries(state).flatMap(([name, { shape }]) => {
-        const own = parameters[name]
+      ...[...parameters.keys()].flatMap((name) => (Object.hasOwn(state, name) ? [] : [`${name} is missing`])),
+      ...Object.entries(state).flatMap(([name, value]) => {
+        const own = parameters.get(name)
         if (!own) return [`there is no parameter ${name}`]
-        return sameShape(own.shape, shape) ? [] : [`${name} is ${showShape(own.shape)}, not ${showShape(shape)}`]
+        const problem = mismatch(own, value)
+        return problem ? [`${name} ${problem}`] : []
       }),
     ]
     if (problems.length > 0) throw new ShapeError("loadStateDict", problems.join("; "))
-    for (const [name, tensor] of Object.entries(parameters)) tensor.gpu.write(tensor, state[name]!.data)
+    for (const [name, tensor] of parameters) tensor.gpu.write(tensor, state[name]!.data)
   }
 
   /** Gives the memory of all parameters back. */
@@ -61,10 +74,27 @@ export abstract class Module<Inputs extends readonly unknown[] = [x: Tensor], Ou
   }
 }
 
-/** Parameters in `value` and in what it holds. */
-const named = (value: unknown, name: string): readonly (readonly [string, Tensor])[] => {
+const same = ({ value: a }: Tensor, { value: b }: Tensor): boolean => a.node === b.node && a.output === b.output
+
+/** Why `own` cannot be overwritten with a value. */
+const mismatch = (own: Tensor, { shape, data }: HostTensor): string | undefined => {
+  if (!sameShape(own.shape, shape)) return `is ${showShape(own.shape)}, not ${showShape(shape)}`
+  if (data.length !== own.size) return `has ${own.size} elements, not ${data.length}`
+  if (isQuantized(own.dtype)) return `is ${own.dtype}, which is not made of single numbers`
+  if (dtypeOf(data) !== computeType(own.dtype)) return `is ${own.dtype}, which ${dtypeOf(data)} does not fit`
+  return own.value.node.memory[own.value.output]?.released ? "has been disposed of" : undefined
+}
+
+/** Tensors in `value` and in what it holds; `within` what holds it, to which a part may refer back. */
+const named = (
+  value: unknown,
+  name = "",
+  within: readonly unknown[] = [],
+): readonly (readonly [name: string, tensor: Tensor])[] => {
   if (value instanceof Tensor) return [[name, value]]
   const holds = value instanceof Module || Array.isArray(value)
-  if (!holds) return []
-  return Object.entries(value).flatMap(([key, held]) => named(held, name === "" ? key : `${name}.${key}`))
+  if (!holds || within.includes(value)) return []
+  return Object.entries(value).flatMap(([key, held]) =>
+    named(held, name === "" ? key : `${name}.${key}`, [...within, value]),
+  )
 }

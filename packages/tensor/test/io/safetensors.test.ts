@@ -3,6 +3,7 @@ import {
   readSafetensors,
   SafetensorsError,
   safetensorsFromFloat32,
+  safetensorsToArray,
   safetensorsToFloat32,
   writeSafetensors,
 } from "../../src/io/safetensors.ts"
@@ -69,6 +70,58 @@ describe("a file of the Python package", () => {
   })
 })
 
+/**
+ * {"f32": [1.5], "f64": [0.1, 1e300], "i64": [-5, 2³¹ − 1], "large": int64 [2³¹], "i16": [-300], "u16": [65535], "u8": [0, 255],
+ * "i8": [-1], "bool": [true, false, true], "f8": float8_e4m3fn [1], "f8u": float8_e8m0fnu [1], "c64": [1 + 2i], "f4": [[0.5, 1]]}
+ * serialized by the Python package, 0.8.0.
+ */
+const everyType = fromBase64(
+  "8AIAAAAAAAB7Imk2NCI6eyJkdHlwZSI6Ikk2NCIsInNoYXBlIjpbMl0sImRhdGFfb2Zmc2V0cyI6WzAsMTZdfSwibGFyZ2UiOnsiZHR5cGUiOiJJNjQi" +
+    "LCJzaGFwZSI6WzFdLCJkYXRhX29mZnNldHMiOlsxNiwyNF19LCJmNjQiOnsiZHR5cGUiOiJGNjQiLCJzaGFwZSI6WzJdLCJkYXRhX29mZnNldHMiOlsy" +
+    "NCw0MF19LCJjNjQiOnsiZHR5cGUiOiJDNjQiLCJzaGFwZSI6WzFdLCJkYXRhX29mZnNldHMiOls0MCw0OF19LCJmMzIiOnsiZHR5cGUiOiJGMzIiLCJz" +
+    "aGFwZSI6WzFdLCJkYXRhX29mZnNldHMiOls0OCw1Ml19LCJ1MTYiOnsiZHR5cGUiOiJVMTYiLCJzaGFwZSI6WzFdLCJkYXRhX29mZnNldHMiOls1Miw1" +
+    "NF19LCJpMTYiOnsiZHR5cGUiOiJJMTYiLCJzaGFwZSI6WzFdLCJkYXRhX29mZnNldHMiOls1NCw1Nl19LCJmOHUiOnsiZHR5cGUiOiJGOF9FOE0wIiwi" +
+    "c2hhcGUiOlsxXSwiZGF0YV9vZmZzZXRzIjpbNTYsNTddfSwiZjgiOnsiZHR5cGUiOiJGOF9FNE0zIiwic2hhcGUiOlsxXSwiZGF0YV9vZmZzZXRzIjpb" +
+    "NTcsNThdfSwiaTgiOnsiZHR5cGUiOiJJOCIsInNoYXBlIjpbMV0sImRhdGFfb2Zmc2V0cyI6WzU4LDU5XX0sInU4Ijp7ImR0eXBlIjoiVTgiLCJzaGFw" +
+    "ZSI6WzJdLCJkYXRhX29mZnNldHMiOls1OSw2MV19LCJmNCI6eyJkdHlwZSI6IkY0Iiwic2hhcGUiOlsxLDJdLCJkYXRhX29mZnNldHMiOls2MSw2Ml19" +
+    "LCJib29sIjp7ImR0eXBlIjoiQk9PTCIsInNoYXBlIjpbM10sImRhdGFfb2Zmc2V0cyI6WzYyLDY1XX19ICAgIPv/////////////fwAAAAAAAACAAAAA" +
+    "AJqZmZmZmbk/nHUAiDzkN34AAIA/AAAAQAAAwD///9T+fzj/AP8hAQAB",
+)
+
+describe("every type of the format", () => {
+  const { tensors } = readSafetensors(everyType, "every.safetensors")
+  const array = (name: string) => safetensorsToArray(tensors.get(name)!, { name, file: "every.safetensors" })
+
+  test.each([
+    ["f32", Float32Array.of(1.5)],
+    ["f64", Float32Array.of(0.1, Number.POSITIVE_INFINITY)],
+    ["i64", Int32Array.of(-5, 2 ** 31 - 1)],
+    ["i16", Int32Array.of(-300)],
+    ["i8", Int32Array.of(-1)],
+    ["u16", Uint32Array.of(65535)],
+    ["u8", Uint32Array.of(0, 255)],
+    ["bool", Uint32Array.of(1, 0, 1)],
+  ] as const)("%s becomes what a tensor takes", (name, expected) => {
+    expect(array(name)).toEqual(expected)
+  })
+
+  test.each([
+    ["large", /every\.safetensors: tensor "large": I64: element 0 is 2147483648, which i32 cannot hold/],
+    ["f8", /tensor "f8": no tensor can hold elements of F8_E4M3/],
+    ["f8u", /tensor "f8u": no tensor can hold elements of F8_E8M0/],
+    ["c64", /tensor "c64": no tensor can hold elements of C64/],
+    ["f4", /tensor "f4": no tensor can hold elements of F4/],
+  ] as const)("%s is refused, by itself", (name, message) => {
+    expect(() => array(name)).toThrow(SafetensorsError)
+    expect(() => array(name)).toThrow(message)
+    expect(tensors.get(name)!.data.length).toBeGreaterThan(0)
+  })
+
+  test("is written again byte for byte", () => {
+    expect(writeSafetensors(tensors)).toEqual(everyType)
+  })
+})
+
 test("scalars, empty tensors and awkward names round-trip", () => {
   const tensors = {
     "": safetensorsFromFloat32(Float32Array.of(1), []),
@@ -101,8 +154,9 @@ describe("a bad file is refused by name", () => {
     ["null", file("null"), /not a JSON object/],
     ["metadata not strings", file({ __metadata__: { a: 1 } }), /__metadata__/],
     ["entry not an object", file({ w: 3 }), /tensor "w": its header entry/],
-    ["dtype", file({ w: { ...f32(0, 8), dtype: "I64" } }, new Uint8Array(8)), /tensor "w": dtype "I64" is not supp/],
-    ["inherited dtype", file({ w: { ...f32(0, 0), dtype: "toString" } }), /dtype "toString" is not supported/],
+    ["dtype", file({ w: { ...f32(0, 8), dtype: "I63" } }, new Uint8Array(8)), /tensor "w": dtype "I63" is none of the/],
+    ["inherited dtype", file({ w: { ...f32(0, 0), dtype: "toString" } }), /dtype "toString" is none of the format/],
+    ["part of a byte", file({ w: { ...f32(0, 2, [3]), dtype: "F4" } }, new Uint8Array(2)), /takes 1\.5 bytes, not 2/],
     ["negative shape", file({ w: f32(0, 4, [-1]) }, new Uint8Array(4)), /shape \[-1\]/],
     ["fractional shape", file({ w: f32(0, 4, [0.5, 2]) }, new Uint8Array(4)), /shape \[0.5,2\]/],
     ["shape too large", file({ w: f32(0, 4, [2 ** 40, 2 ** 40]) }, new Uint8Array(4)), /takes .* bytes, not 4/],
@@ -150,8 +204,8 @@ test("mutated files are read or refused, never worse", () => {
     try {
       const { tensors } = readSafetensors(bytes, "fuzz")
       for (const { data, shape, dtype } of tensors.values()) {
-        const width = dtype.endsWith("16") ? 2 : 4
-        expect(data.length).toBe(width * shape.reduce((a, b) => a * b, 1))
+        const bits = dtype === "BOOL" ? 8 : Number(/\d+/.exec(dtype)![0])
+        expect(data.length).toBe((bits * shape.reduce((a, b) => a * b, 1)) / 8)
       }
     } catch (error) {
       expect(error).toBeInstanceOf(SafetensorsError)

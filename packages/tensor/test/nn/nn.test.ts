@@ -11,6 +11,7 @@ import {
   rmsNorm,
   ShapeError,
   swiglu,
+  writeSafetensors,
   type Gpu,
   type Tensor,
 } from "../../src/index.ts"
@@ -81,6 +82,113 @@ describe("modules", () => {
       /loadStateDict: scale is missing; norm\.weight is \[4\], not \[5\]; there is no parameter extra/,
     )
     expectSameBits(await block.scale.data(), before)
+  })
+
+  test("a state of another length or dtype changes nothing, whichever parameter it is", async () => {
+    const block = new Block(gpu, 1)
+    const state = await new Block(gpu, 50).stateDict()
+    const before = await block.stateDict()
+    const short = { ...state, scale: { shape: [4], data: new Float32Array(3) } }
+    const whole = { ...state, scale: { shape: [4], data: new Int32Array(4) } }
+    expect(() => block.loadStateDict(short)).toThrow(/loadStateDict: scale has 4 elements, not 3/)
+    expect(() => block.loadStateDict(whole)).toThrow(/loadStateDict: scale is f32, which i32 does not fit/)
+    for (const [name, { data }] of Object.entries(await block.stateDict())) expectSameBits(data, before[name]!.data)
+    class Frozen extends nn.Module {
+      readonly first = gpu.zeros([32])
+      readonly weight = gpu.zeros([32]).cast("int8:32")
+      override readonly forward = (x: Tensor) => x
+    }
+    const frozen = new Frozen()
+    const ones = { shape: [32], data: new Float32Array(32).fill(1) }
+    expect(() => frozen.loadStateDict({ first: ones, weight: ones })).toThrow(/weight is int8:32, which is not made of/)
+    expect(await frozen.first.sum().item()).toBe(0)
+    frozen.first.dispose()
+    expect(() => frozen.loadStateDict({ first: ones, weight: ones })).toThrow(/first has been disposed of; weight/)
+  })
+
+  test("parameters are written to a file as what they are, and read back", async () => {
+    class Mixed extends nn.Module {
+      readonly f32 = gpu.zeros([2])
+      readonly f16 = gpu.zeros([3], "f16")
+      readonly bf16 = gpu.zeros([3], "bf16")
+      readonly i32 = gpu.zeros([2], "i32")
+      readonly u32 = gpu.zeros([2], "u32")
+      readonly bool = gpu.zeros([3], "bool")
+      override readonly forward = (x: Tensor) => x
+    }
+    const values = {
+      f32: Float32Array.of(0.1, -3e38),
+      f16: Float32Array.of(0.5, -65504, 2 ** -24),
+      bf16: Float32Array.of(0.5, -(2 ** 120), 3),
+      i32: Int32Array.of(2 ** 31 - 1, -(2 ** 31)),
+      u32: Uint32Array.of(2 ** 32 - 1, 7),
+      bool: Uint32Array.of(1, 0, 1),
+    }
+    const [source, target] = [new Mixed(), new Mixed()]
+    source.loadStateDict(
+      Object.fromEntries(Object.entries(values).map(([name, data]) => [name, { shape: [data.length], data }])),
+    )
+    const file = await nn.toSafetensors(source)
+    const types = [...readSafetensors(file, "mixed").tensors].map(([name, { dtype }]) => [name, dtype.toLowerCase()])
+    expect(types.every(([name, dtype]) => name === dtype)).toBe(true)
+    nn.fromSafetensors(target, file, "mixed")
+    const state = await target.stateDict()
+    for (const [name, data] of Object.entries(values)) expect(state[name]!.data).toEqual(data)
+    const int64 = { dtype: "I64", shape: [2], data: new Uint8Array(new BigInt64Array([-3n, 4n]).buffer) } as const
+    const float64 = { dtype: "F64", shape: [2], data: new Uint8Array(new Float64Array([0.25, -1]).buffer) } as const
+    const tensors = new Map([...readSafetensors(file, "mixed").tensors, ["i32", int64], ["f32", float64]])
+    nn.fromSafetensors(target, writeSafetensors(tensors), "wide")
+    expect([...(await target.i32.data()), ...(await target.f32.data())]).toEqual([-3, 4, 0.25, -1])
+  })
+
+  test("a tensor in two fields is one parameter with two names, as in PyTorch", async () => {
+    class Tied extends nn.Module {
+      readonly table = new nn.Embedding(gpu, 6, 4, { seed: 1 })
+      readonly head = new nn.Linear(gpu, 4, 6, { seed: 2, bias: false })
+      readonly again = this.table
+      constructor() {
+        super()
+        Object.assign(this.head, { weight: this.table.weight })
+      }
+      forward(ids: Tensor): Tensor {
+        return this.head.forward(this.table.forward(ids))
+      }
+    }
+    const model = new Tied()
+    expect(Object.keys(model.parameters)).toEqual(["table.weight"])
+    expect(model.parameterCount).toBe(24)
+    const state = await model.stateDict()
+    expect(Object.keys(state)).toEqual(["table.weight", "head.weight", "again.weight"])
+    expectSameBits(state["head.weight"]!.data, state["table.weight"]!.data)
+    const optimizer = adamw(Object.values(model.parameters), { lr: 0.1 })
+    const [ids, labels] = [gpu.tensor(Int32Array.of(0, 3)), gpu.tensor(Int32Array.of(1, 4))]
+    const step = nn.trainStep(optimizer, () => model.forward(ids).crossEntropy(labels))
+    const first = await step().item()
+    for (let i = 0; i < 10; i++) step()
+    expect(await step().item()).toBeLessThan(first / 2)
+    const trained = await model.stateDict()
+    expectSameBits(trained["head.weight"]!.data, trained["table.weight"]!.data)
+    model.loadStateDict(state)
+    expectSameBits(await model.head.weight.data(), state["table.weight"]!.data)
+  })
+
+  test("a part may refer back to what holds it", () => {
+    class Child extends nn.Module {
+      readonly weight = gpu.ones([2])
+      constructor(readonly parent: nn.Module) {
+        super()
+      }
+      forward(x: Tensor): Tensor {
+        return x.mul(this.weight)
+      }
+    }
+    class Parent extends nn.Module {
+      readonly children: readonly Child[] = [new Child(this), new Child(this)]
+      forward(x: Tensor): Tensor {
+        return this.children.reduce((h, child) => child.forward(h), x)
+      }
+    }
+    expect(Object.keys(new Parent().parameters)).toEqual(["children.0.weight", "children.1.weight"])
   })
 
   test("initial values are a function of the seed, within PyTorch's bounds", async () => {

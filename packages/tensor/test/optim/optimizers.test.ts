@@ -195,6 +195,11 @@ describe("muon", () => {
 })
 
 describe("several optimisers together", () => {
+  test("refuse to share a parameter", () => {
+    const w = gpu.zeros([2, 2])
+    expect(() => together(sgd([w]), adamw([w]))).toThrow(/together: a parameter is given to two optimisers/)
+  })
+
   test("learn, each with parameters of its own", async () => {
     const [w, b] = [gpu.normal([3, 2], { seed: 3 }), gpu.zeros([2])]
     const x = gpu.normal([16, 3], { seed: 4 })
