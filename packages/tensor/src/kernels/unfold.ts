@@ -1,4 +1,4 @@
-import { showShape, type Shape } from "../dtype.ts"
+import { showShape, sizeOf, type Shape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import { applyFusedOne } from "../graph/apply.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
@@ -8,12 +8,12 @@ import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.
 /** Height and width. */
 export type Pair = readonly [height: number, width: number]
 
-/** How a window moves over an image. */
+/** How a window moves over an image, or along a row of it: two numbers each, or one. */
 export interface Window {
-  readonly size: Pair
-  readonly stride: Pair
-  readonly padding: Pair
-  readonly dilation: Pair
+  readonly size: readonly number[]
+  readonly stride: readonly number[]
+  readonly padding: readonly number[]
+  readonly dilation: readonly number[]
   /** Channels are divided into so many groups. */
   readonly groups: number
 }
@@ -24,16 +24,17 @@ interface Attributes extends Window {
 }
 
 /** Places of the window along one direction. */
-const placesAlong = (window: Window, length: number, direction: 0 | 1): number => {
-  const extent = window.dilation[direction] * (window.size[direction] - 1) + 1
-  return Math.floor((length + 2 * window.padding[direction] - extent) / window.stride[direction]) + 1
+const placesAlong = (window: Window, length: number, direction: number): number => {
+  const extent = window.dilation[direction]! * (window.size[direction]! - 1) + 1
+  return Math.floor((length + 2 * window.padding[direction]! - extent) / window.stride[direction]!) + 1
 }
 
 /** Rows and columns that a window makes of an image of `shape`, or a `ShapeError` of `operation`. */
-export const placesOf = (operation: string, shape: Shape, window: Window): Pair => {
-  const [, channels, height, width] = shape
+export const placesOf = (operation: string, shape: Shape, window: Window): readonly number[] => {
+  const [, channels, ...lengths] = shape
   const { size, stride, padding, dilation, groups } = window
-  if (shape.length !== 4) throw new ShapeError(operation, `needs [B, C, H, W], got ${showShape(shape)}`)
+  if (lengths.length !== size.length)
+    throw new ShapeError(operation, `needs [B, C, ${size.length === 1 ? "L" : "H, W"}], got ${showShape(shape)}`)
   for (const [name, least, numbers] of [
     ["size", 1, size],
     ["stride", 1, stride],
@@ -45,7 +46,7 @@ export const placesOf = (operation: string, shape: Shape, window: Window): Pair 
       throw new ShapeError(operation, `${name} is ${numbers.join(" × ")}: it must be whole, and at least ${least}`)
   if (channels! % groups !== 0)
     throw new ShapeError(operation, `${groups} groups do not divide the channels of ${showShape(shape)}`)
-  const places = [placesAlong(window, height!, 0), placesAlong(window, width!, 1)] as const
+  const places = lengths.map((length, direction) => placesAlong(window, length, direction))
   if (places.some((count) => count < 1))
     throw new ShapeError(
       operation,
@@ -61,7 +62,11 @@ const params = Object.fromEntries(
   ),
 )
 
-const values = (items: number, { shape, size, stride, padding, dilation, groups }: Attributes, places: Pair) => {
+const values = (
+  items: number,
+  { shape, size, stride, padding, dilation, groups }: Attributes,
+  places: readonly number[],
+) => {
   const [batch, channels, height, width] = shape as [number, number, number, number]
   return [
     items,
@@ -126,12 +131,10 @@ const foldKernel: Kernel = {
 
 const columnsShape = (attributes: Attributes): Shape => {
   const [batch, channels] = attributes.shape as [number, number]
-  const [rows, columns] = placesOf("unfold", attributes.shape, attributes)
   const { groups, size } = attributes
-  return [groups, batch * rows * columns, (channels / groups) * size[0] * size[1]]
+  const places = placesOf("unfold", attributes.shape, attributes)
+  return [groups, batch * sizeOf(places), (channels / groups) * sizeOf(size)]
 }
-
-const product = (shape: Shape): number => shape.reduce((a, b) => a * b, 1)
 
 const unfoldOp: FusedOp<Attributes> = {
   name: "unfold",
@@ -140,7 +143,7 @@ const unfoldOp: FusedOp<Attributes> = {
     return [{ shape: columnsShape(attributes), dtype: "f32" }]
   },
   lower: (emit, [x], [out], attributes) => {
-    const items = product(out!.spec.shape)
+    const items = sizeOf(out!.spec.shape)
     emit.launch(
       unfoldKernel,
       [x!, out!],
@@ -155,7 +158,7 @@ const foldOp: FusedOp<Attributes> = {
   name: "fold",
   infer: (_, { shape }) => [{ shape, dtype: "f32" }],
   lower: (emit, [x], [out], attributes) => {
-    const items = product(attributes.shape)
+    const items = sizeOf(attributes.shape)
     emit.launch(
       foldKernel,
       [x!, out!],
@@ -168,6 +171,11 @@ const foldOp: FusedOp<Attributes> = {
 
 /**
  * What a window sees at each of its places, a row each: x [B, C, H, W] becomes [groups, B·rows·columns, C/groups·h·w],
- * 0 outside of the image. Its gradient adds up what each element was seen as.
+ * 0 outside of the image; [B, C, L] is an image of one row. Its gradient adds up what each element was seen as.
  */
-export const unfold = (x: Tensor, window: Window): Tensor => applyFusedOne(unfoldOp, [x], { ...window, shape: x.shape })
+export const unfold = (x: Tensor, window: Window): Tensor => {
+  if (x.shape.length === 4) return applyFusedOne(unfoldOp, [x], { ...window, shape: x.shape })
+  const { size, stride, padding, dilation, groups } = window
+  const inRow = { size: [1, ...size], stride: [1, ...stride], padding: [0, ...padding], dilation: [1, ...dilation] }
+  return unfold(x.unsqueeze(2), { ...inRow, groups })
+}

@@ -5,24 +5,26 @@ import { attention } from "../kernels/attention/attention.ts"
 import { concat } from "../kernels/concat.ts"
 
 export interface DotProductAttentionOptions {
-  /** Query i sees keys 0 … i. */
+  /** Query i sees keys 0 … i, counted from the first key also where T ≠ S: PyTorch's `is_causal`. */
   readonly causal?: boolean
-  /** Broadcasts to [B, H, T, S]; a query sees the keys where it is not 0. */
+  /** Broadcasts to [B, H, T, S]; a query sees the keys where it is above 0. */
   readonly mask?: Tensor
+  /** Broadcasts to [B, H, T, S], f32; added to the scores: PyTorch's `attn_mask` of floats. */
+  readonly bias?: Tensor
   /** Factor on query · key; default 1/√D. */
   readonly scale?: number
 }
 
 /**
  * softmax(q · kᵀ · scale) · v, PyTorch's `scaled_dot_product_attention`. q: [B, H, T, D]; k and v: [B, G, S, D], where G
- * divides H: query head h reads head ⌊h · G / H⌋. Result: [B, H, T, D]. A query that sees no key gets NaN. Causal attention
- * without a mask, over as many keys as queries, runs as the fused kernel, without a matrix of scores.
+ * divides H: query head h reads head ⌊h · G / H⌋. Result: [B, H, T, D]. A query that sees no key gets NaN: so do
+ * all where what was meant to be added, 0 and −∞, is given as `mask`. Causal attention without mask and bias, over as many keys as queries, runs as the fused kernel, without a matrix of scores.
  */
 export const scaledDotProductAttention = (
   q: Tensor,
   k: Tensor,
   v: Tensor,
-  { causal = false, mask, scale }: DotProductAttentionOptions = {},
+  { causal = false, mask, bias, scale }: DotProductAttentionOptions = {},
 ): Tensor => {
   const [batch, heads, queries, headDim] = q.shape as [number, number, number, number]
   const [, kvHeads, keys] = k.shape as [number, number, number]
@@ -37,7 +39,7 @@ export const scaledDotProductAttention = (
       `q ${showShape(q.shape)}, k ${showShape(k.shape)} and v ${showShape(v.shape)} must be [B, H, T, D] and twice [B, G, S, D]`,
     )
   const factor = scale ?? 1 / Math.sqrt(headDim)
-  if (causal && !mask && queries === keys && headDim % 4 === 0) {
+  if (causal && !mask && !bias && queries === keys && headDim % 4 === 0) {
     const rows = (x: Tensor) => x.transpose([0, 2, 1, 3]).reshape([batch * x.shape[2]!, x.shape[1]! * headDim])
     const spans = spansOf(q, batch, queries)
     const out = attention(rows(q), concat([rows(k), rows(v)], 1), spans, { heads, kvHeads, headDim, scale: factor })
@@ -45,14 +47,16 @@ export const scaledDotProductAttention = (
   }
   const shared = heads / kvHeads
   const each = (x: Tensor) => (shared === 1 ? x : x.repeatInterleave(shared, 1))
-  const scores = q.mul(factor).matmul(each(k), { transposeB: true })
+  const products = q.mul(factor).matmul(each(k), { transposeB: true })
+  const scores = bias ? products.add(bias) : products
   const order = causal
     ? q.gpu
         .arange(queries, { dtype: "i32" })
         .unsqueeze(1)
         .greaterEqual(q.gpu.arange(keys, { dtype: "i32" }))
     : undefined
-  const seen = order && mask ? order.and(mask) : (order ?? mask)
+  const allowed = mask?.greater(0)
+  const seen = order && allowed ? order.and(allowed) : (order ?? allowed)
   return (seen ? seen.where(scores, Number.NEGATIVE_INFINITY) : scores).softmax().matmul(each(v))
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest"
-import { grad, ShapeError, valueAndGrad } from "../../src/index.ts"
+import { grad, ShapeError, valueAndGrad, type CrossEntropyOptions } from "../../src/index.ts"
 import { testDevice } from "../device.ts"
 import { param } from "../gradient.ts"
 import { centralDifferences, expectClose, sizeOf } from "../reference.ts"
@@ -71,6 +71,55 @@ describe("crossEntropy", () => {
     })
   })
 
+  test("label smoothing gives every class a part; ignored classes count for nothing", async () => {
+    const smoothed = (
+      x: Float64Array,
+      classes: number,
+      labels: readonly number[],
+      smoothing: number,
+      ignored?: number,
+    ) =>
+      labels.map((target, row) => {
+        if (target < 0 || target >= classes || target === ignored) return 0
+        const logProbs = reference(x, [labels.length, classes], 1, true).slice(row * classes, (row + 1) * classes)
+        return -logProbs.reduce(
+          (sum, value, k) => sum + value * (smoothing / classes + (k === target ? 1 - smoothing : 0)),
+          0,
+        )
+      })
+    const sum = (rows: readonly number[]) => rows.reduce((a, b) => a + b, 0)
+    const wide = [2, 601]
+    const x = param([4, 5], 1, -3, 3)
+    await expectAll(gpu, {
+      smoothed: {
+        params: [x],
+        fn: (logits) => logits.crossEntropy(ids, { labelSmoothing: 0.1, reduction: "none" }),
+        reference: (v) => smoothed(v, 5, targets, 0.1),
+      },
+      "mean of counted rows": {
+        params: [x],
+        fn: (logits) => logits.crossEntropy(ids, { labelSmoothing: 0.3, ignoreIndex: 4 }),
+        reference: (v) => [sum(smoothed(v, 5, targets, 0.3, 4)) / 2],
+      },
+      ignored: {
+        params: [x],
+        fn: (logits) => logits.crossEntropy(ids, { ignoreIndex: 0 }),
+        reference: (v) => [sum(smoothed(v, 5, targets, 0, 0)) / 2],
+      },
+      "smoothed alone": {
+        params: [x],
+        fn: (logits) => logits.crossEntropy(ids, { labelSmoothing: 1, reduction: "sum", ignoreIndex: -100 }),
+        reference: (v) => [sum(smoothed(v, 5, targets, 1))],
+      },
+      "rows of many blocks": {
+        params: [param([2, 602], 2, -3, 3)],
+        fn: (logits) => logits.crossEntropy(gpu.tensor(new Int32Array(wide)), { labelSmoothing: 0.2 }),
+        reference: (v) => [sum(smoothed(v, 602, wide, 0.2)) / 2],
+        grad: false,
+      },
+    })
+  })
+
   test("of any number of axes before the classes", async () => {
     const logits = gpu.normal([2, 2, 5], { seed: 1 })
     const grid = ids.reshape([2, 2])
@@ -122,6 +171,9 @@ describe("crossEntropy", () => {
 
   test("names what does not fit", () => {
     expect(() => gpu.zeros([2, 3]).crossEntropy(gpu.zeros([2]))).toThrow(ShapeError)
+    const loss = (options: CrossEntropyOptions) => () => gpu.zeros([2, 3]).crossEntropy(gpu.zeros([2], "i32"), options)
+    expect(loss({ labelSmoothing: 1.5 })).toThrow(/crossEntropy: labelSmoothing is a number from 0 to 1, not 1.5/)
+    expect(loss({ ignoreIndex: 0.5 })).toThrow(/crossEntropy: ignoreIndex is a whole number, not 0.5/)
     expect(() => gpu.zeros([2, 3]).crossEntropy(gpu.zeros([3], "i32"))).toThrow(
       /crossEntropy: needs logits \[\.\.\., C\]/,
     )
