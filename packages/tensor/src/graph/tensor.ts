@@ -23,7 +23,7 @@ import { argSort, sort, topK, type Sorted, type SortOptions } from "../kernels/s
 import { broadcastShapes, type Axes } from "../ops/axes.ts"
 import { matmul } from "../ops/matmul.ts"
 import { integerRemainder } from "../ops/remainder.ts"
-import { logSumExp, mean, reduce, variance, type ReduceOptions, type VarianceOptions } from "../ops/reduce.ts"
+import { logSumExp, mean, norm, reduce, variance, type ReduceOptions, type VarianceOptions } from "../ops/reduce.ts"
 import * as shapes from "../ops/shape.ts"
 import type { Range } from "../ops/shape.ts"
 import { mapTable, type MapName } from "../ops/table.ts"
@@ -103,6 +103,12 @@ export class Tensor extends Elementwise {
     return integerRemainder(dividend!, divisor!)
   }
 
+  /** Limits each element to [low, high]; a bound that is null or left out is none. The gradient passes where it lies within. */
+  override clamp(low: number | null = null, high: number | null = null): Tensor {
+    if (low === null) return high === null ? this : this.minimum(high)
+    return high === null ? this.maximum(low) : super.clamp(low, high)
+  }
+
   /** `value` in the shape and compute type of this tensor, without memory. */
   fullLike(value: number): Tensor {
     return this.gpu.constant(value, computeType(this.dtype)).broadcastTo(this.shape)
@@ -142,7 +148,11 @@ export class Tensor extends Elementwise {
     return variance(this, axes, options)
   }
   std(axes?: Axes, options?: VarianceOptions): Tensor {
-    return variance(this, axes, options).sqrt()
+    return variance(this, axes, options, "std").sqrt()
+  }
+  /** Euclidean norm, √Σ x². */
+  norm(axes?: Axes, options?: ReduceOptions): Tensor {
+    return norm(this, axes, options)
   }
   /** log Σ eˣ, without overflow. */
   logSumExp(axes?: Axes, options?: ReduceOptions): Tensor {
@@ -150,11 +160,11 @@ export class Tensor extends Elementwise {
   }
   /** 1 if any element is not 0, else 0, as f32. */
   any(axes?: Axes, options?: ReduceOptions): Tensor {
-    return this.notEqual(0).sum(axes, options).greater(0)
+    return reduce(this.notEqual(0), "sum", axes, options, "any").greater(0)
   }
   /** 1 if no element is 0, else 0, as f32. */
   all(axes?: Axes, options?: ReduceOptions): Tensor {
-    return this.equal(0).sum(axes, options).equal(0)
+    return reduce(this.equal(0), "sum", axes, options, "all").equal(0)
   }
   /** Index of the largest element along `axis`, or in the flattened tensor; the first of equals. i32. */
   argMax(axis?: number, options?: ReduceOptions): Tensor {
@@ -171,6 +181,10 @@ export class Tensor extends Elementwise {
   /** The same elements in row-major order under another shape. One dimension may be −1. */
   reshape(shape: Shape): Tensor {
     return shapes.reshape(this, shape)
+  }
+  /** The axes `first` … `last`, by default all, as one. */
+  flatten(first = 0, last = -1): Tensor {
+    return shapes.flatten(this, first, last)
   }
   /** Drops axes of size 1: those named, or all of them. */
   squeeze(axes?: Axes): Tensor {
@@ -196,6 +210,10 @@ export class Tensor extends Elementwise {
   flip(axes?: Axes): Tensor {
     return shapes.flip(this, axes)
   }
+  /** Moves element i of `axis` to i + `by`; what leaves at one end comes back at the other. */
+  roll(by: number, axis: number): Tensor {
+    return shapes.roll(this, by, axis)
+  }
   /** Adds `widths[axis]` = [before, after] elements of `value` to each axis. */
   pad(widths: readonly (readonly [number, number])[], value = 0): Tensor {
     return shapes.pad(this, widths, value)
@@ -203,6 +221,14 @@ export class Tensor extends Elementwise {
   /** Parts along `axis`: of the sizes given, or all of one size (the last one smaller if need be). */
   split(sizes: number | readonly number[], axis = 0): readonly Tensor[] {
     return shapes.split(this, sizes, axis)
+  }
+  /** At most `count` parts of one size along `axis`, the last one smaller if need be. */
+  chunk(count: number, axis = 0): readonly Tensor[] {
+    return shapes.chunk(this, count, axis)
+  }
+  /** What lies at each index of `axis`, without that axis. */
+  unbind(axis = 0): readonly Tensor[] {
+    return shapes.unbind(this, axis)
   }
   /** The whole tensor `counts[axis]` times along each axis (NumPy's `tile`). */
   repeat(counts: readonly number[]): Tensor {
@@ -225,25 +251,33 @@ export class Tensor extends Elementwise {
     return shapes.triangle(this, false, k)
   }
 
-  /** The elements along `axis` at `ids` (i32, shaped like this but along the axis). An index that is none reads 0. */
+  /**
+   * The elements along `axis` at `ids` (i32 or u32), in their shape: its other axes are at most as long as this tensor's, and
+   * read from their start. An index that is none reads 0.
+   */
   gather(axis: number, ids: Tensor): Tensor {
     return gather(this, axis, ids)
   }
-  /** The slices of `axis` that `ids` (i32, any shape) names, in its shape. */
+  /** The slices of `axis` that `ids` (i32 or u32, any shape) names, in its shape. An index that is none reads 0. */
   indexSelect(axis: number, ids: Tensor): Tensor {
     return indexSelect(this, axis, ids)
   }
-  /** 1 at the place that each element (i32) names on a new last axis of size `classes`, 0 elsewhere, as f32. */
+  /** 1 at the place that each element (i32 or u32) names on a new last axis of size `classes`, 0 elsewhere, as f32. */
   oneHot(classes: number): Tensor {
-    if (this.dtype !== "i32") throw new ShapeError("oneHot", `needs i32, got ${this.dtype}: cast it first`)
-    return this.unsqueeze(-1).equal(this.gpu.arange(classes, { dtype: "i32" }))
+    const { dtype } = this
+    if (dtype !== "i32" && dtype !== "u32")
+      throw new ShapeError("oneHot", `needs i32 or u32, got ${dtype}: cast it first`)
+    return this.unsqueeze(-1).equal(this.gpu.arange(classes, { dtype }))
   }
-  /** This tensor with `source` in place of the elements along `axis` at `ids`; of several for one place the last stays. */
-  scatter(axis: number, ids: Tensor, source: Tensor): Tensor {
+  /**
+   * This tensor with `source`, a number or shaped like `ids` (or larger), in place of the elements along `axis` at `ids`; of
+   * several for one place the last stays. An index that is none writes nothing.
+   */
+  scatter(axis: number, ids: Tensor, source: Tensor | number): Tensor {
     return scatter(this, axis, ids, source)
   }
   /** This tensor with `source` added to the elements along `axis` at `ids`, in order. */
-  scatterAdd(axis: number, ids: Tensor, source: Tensor): Tensor {
+  scatterAdd(axis: number, ids: Tensor, source: Tensor | number): Tensor {
     return scatterAdd(this, axis, ids, source)
   }
   /** The elements of `axis` in ascending order, and where they came from. Equal ones keep their order. */
@@ -265,7 +299,7 @@ export class Tensor extends Elementwise {
   logSoftmax(axis = -1): Tensor {
     return softmax(this, axis, true)
   }
-  /** −log softmax of the target of each row: this [N, C], targets i32 [N]; their mean, or see the options. */
+  /** −log softmax of the target of each row: this [..., C], targets i32 [...]; their mean, or see the options. */
   crossEntropy(targets: Tensor, options?: CrossEntropyOptions): Tensor {
     return crossEntropy(this, targets, options)
   }

@@ -7,12 +7,13 @@ import { axisOf, splitAt } from "../ops/axes.ts"
 import type { ReduceOptions } from "../ops/reduce.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
 
+type Extreme = "max" | "min"
+
 interface Attributes {
-  readonly fn: "max" | "min"
   readonly axis: number
 }
 
-const kernel = (fn: Attributes["fn"], type: ComputeType): Kernel => ({
+const kernel = (fn: Extreme, type: ComputeType): Kernel => ({
   name: `arg ${fn} ${type}`,
   params: { items: "u32", length: "u32", inner: "u32" },
   buffers: [reads("x", type), writes("out", "i32")],
@@ -27,29 +28,28 @@ const kernel = (fn: Attributes["fn"], type: ComputeType): Kernel => ({
 }`,
 })
 
-const argOp: FusedOp<Attributes> = {
-  name: "argMax",
+const names = { max: "argMax", min: "argMin" } as const
+
+const argOp = (fn: Extreme): FusedOp<Attributes> => ({
+  name: names[fn],
   infer: ([x], { axis }) => [{ shape: x!.shape.toSpliced(axis, 1), dtype: "i32" }],
-  lower: (emit, [x], [out], { fn, axis }) => {
+  lower: (emit, [x], [out], { axis }) => {
     const { outer, length, inner } = splitAt(x!.spec.shape, axis)
     const items = outer * inner
     emit.launch(kernel(fn, computeType(x!.spec.dtype)), [x!, out!], [items, length, inner], gridFor(items, 64))
   },
-}
+})
+
+const ops = { max: argOp("max"), min: argOp("min") } as const
 
 /** Index of the extreme element along `axis` (of the whole tensor, flattened, without one), the first of equals: i32. */
-export const argReduce = (
-  x: Tensor,
-  fn: Attributes["fn"],
-  axis?: number,
-  { keepDims = false }: ReduceOptions = {},
-): Tensor => {
+export const argReduce = (x: Tensor, fn: Extreme, axis?: number, { keepDims = false }: ReduceOptions = {}): Tensor => {
   if (axis === undefined) {
     const index = argReduce(x.reshape([x.size]), fn, 0)
     return keepDims ? index.reshape(x.shape.map(() => 1)) : index
   }
-  const at = axisOf("argMax", x.shape, axis)
-  if (x.shape[at] === 0) throw new ShapeError("argMax", "there is no element to choose")
-  const index = applyFusedOne(argOp, [x], { fn, axis: at })
+  const at = axisOf(names[fn], x.shape, axis)
+  if (x.shape[at] === 0) throw new ShapeError(names[fn], "there is no element to choose")
+  const index = applyFusedOne(ops[fn], [x], { axis: at })
   return keepDims ? index.unsqueeze(at) : index
 }

@@ -6,15 +6,18 @@ import type { Tensor } from "../graph/tensor.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
 import { reader, widthType } from "../program/reader.ts"
 
-/** One invocation per vector of `width` elements. */
+/** One invocation per vector of `width` elements; 0 where an id names no row. */
 const gather = (dtype: DType, width: 4 | 1): Kernel => {
   const table = reader("table", dtype, width)
   return {
     name: `embedding: gather rows of ${dtype}, loads ${width}`,
-    params: { items: "u32", width: "u32" },
-    buffers: [table.buffer, reads("ids", "i32"), writes("out", widthType("f32", width))],
+    params: { items: "u32", width: "u32", rows: "u32" },
+    buffers: [table.buffer, reads("ids", "u32"), writes("out", widthType("f32", width))],
     body: () => `${table.declaration}${perItem(64, "p.items")}
-  out[i] = ${table.at("u32(ids[i / p.width]) * p.width + i % p.width")};
+  let id = ids[i / p.width];
+  let found = id < p.rows;
+  let row = ${table.at("select(0u, id, found) * p.width + i % p.width")};
+  out[i] = select(${widthType("f32", width)}(), row, found);
 }`,
   }
 }
@@ -23,10 +26,11 @@ const gather = (dtype: DType, width: 4 | 1): Kernel => {
 const scatterAdd: Kernel = {
   name: "embedding: scatter-add rows",
   params: { width: "u32", rows: "u32", tableRows: "u32" },
-  buffers: [reads("grad"), reads("ids", "i32"), writes("out")],
+  buffers: [reads("grad"), reads("ids", "u32"), writes("out")],
   body: () => `${perItem(64, "p.width")}
   for (var row = 0u; row < p.rows; row++) {
-    let at = u32(ids[row]) * p.width + i;
+    if (ids[row] >= p.tableRows) { continue; }
+    let at = ids[row] * p.width + i;
     out[at] = out[at] + grad[row * p.width + i];
   }
 }`,
@@ -45,10 +49,11 @@ const embeddingOp: FusedOp<undefined> = {
   name: "embedding",
   readsPacked: [0],
   infer: ([table, ids]) => {
-    if (table!.shape.length !== 2 || ids!.shape.length !== 1 || ids!.dtype !== "i32")
+    const isIndex = ids!.dtype === "i32" || ids!.dtype === "u32"
+    if (table!.shape.length !== 2 || ids!.shape.length !== 1 || !isIndex)
       throw new ShapeError(
         "embedding",
-        `needs a table [V, D] and i32 ids [N], got ${showShape(table!.shape)} and ${ids!.dtype} ${showShape(ids!.shape)}`,
+        `needs a table [V, D] and i32 or u32 ids [N], got ${showShape(table!.shape)} and ${ids!.dtype} ${showShape(ids!.shape)}`,
       )
     return [{ shape: [ids!.shape[0]!, table!.shape[1]!], dtype: "f32" }]
   },
@@ -57,7 +62,7 @@ const embeddingOp: FusedOp<undefined> = {
     const width = columns % 4 === 0 ? 4 : 1
     const items = (rows * columns) / width
     const kernel = gather(table!.spec.dtype, width)
-    emit.launch(kernel, [table!, ids!, out!], [items, columns / width], gridFor(items, 64))
+    emit.launch(kernel, [table!, ids!, out!], [items, columns / width, table!.spec.shape[0]!], gridFor(items, 64))
   },
   backward: ({ inputs: [table, ids], grads: [g] }) => [
     applyFusedOne(scatterOp, [g!, ids!], { tableRows: table!.shape[0]!, accumulate: false }),
@@ -76,7 +81,10 @@ const scatterOp: FusedOp<{ readonly tableRows: number; readonly accumulate: bool
   accumulating: (attributes) => ({ ...attributes, accumulate: true }),
 }
 
-/** Rows of `table` [V, D], which may be packed, picked by `ids` (i32, any shape, 0 ≤ id < V): f32, with an axis D added. */
+/**
+ * Rows of `table` [V, D], which may be packed, picked by `ids` (i32 or u32, any shape): f32, with an axis D added. An id that
+ * is none of 0 … V − 1 reads zeros, as in `gather`, and its gradient goes nowhere.
+ */
 export const embedding = (table: Tensor, ids: Tensor): Tensor => {
   if (ids.shape.length === 1) return applyFusedOne(embeddingOp, [table, ids], undefined)
   const rows = applyFusedOne(embeddingOp, [table, ids.reshape([ids.size])], undefined)

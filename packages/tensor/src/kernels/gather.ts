@@ -1,15 +1,15 @@
-import { computeType, sameShape, showShape, type ComputeType, type Shape } from "../dtype.ts"
+import { computeType, showShape, type ComputeType, type Shape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import { applyFusedOne } from "../graph/apply.ts"
 import type { FusedOp } from "../graph/fused-op.ts"
-import type { Spec } from "../graph/node.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { axisOf, splitAt } from "../ops/axes.ts"
+import type { Range } from "../ops/shape.ts"
 import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.ts"
 
 interface Attributes {
   readonly axis: number
-  /** Indices have a place for every element of the result; otherwise they are a list for the whole axis. */
+  /** Indices have a place for every element of the result; otherwise they are a list for the whole axis. i32, or u32 read as such. */
   readonly aligned: boolean
 }
 
@@ -66,23 +66,11 @@ const copy: Kernel = {
 }`,
 }
 
-/** Refuses indices that do not fit: i32, one for each element of `target` with another size along the axis, or a list. */
-const checkIndices = (operation: string, x: Shape, ids: Spec, { axis, aligned }: Attributes): void => {
-  if (ids.dtype !== "i32") throw new ShapeError(operation, `indices must be i32, not ${ids.dtype}`)
-  const fits = aligned
-    ? ids.shape.length === x.length && sameShape(ids.shape.toSpliced(axis, 1), x.toSpliced(axis, 1))
-    : ids.shape.length === 1
-  if (!fits)
-    throw new ShapeError(operation, `indices ${showShape(ids.shape)} do not fit axis ${axis} of ${showShape(x)}`)
-}
-
 const gatherOp: FusedOp<Attributes> = {
   name: "gather",
-  infer: ([x, ids], attributes) => {
-    checkIndices("gather", x!.shape, ids!, attributes)
-    const { axis, aligned } = attributes
-    return [{ shape: x!.shape.with(axis, ids!.shape[aligned ? axis : 0]!), dtype: x!.dtype }]
-  },
+  infer: ([x, ids], { axis, aligned }) => [
+    { shape: x!.shape.with(axis, ids!.shape[aligned ? axis : 0]!), dtype: x!.dtype },
+  ],
   lower: (emit, [x, ids], [out], { axis, aligned }) => {
     const { length, inner } = splitAt(x!.spec.shape, axis)
     const { outer, length: count } = splitAt(out!.spec.shape, axis)
@@ -96,13 +84,9 @@ const gatherOp: FusedOp<Attributes> = {
 
 const scatterSumOp: FusedOp<Attributes & { readonly length: number }> = {
   name: "scatterAdd",
-  infer: ([source, ids], attributes) => {
-    const { axis, aligned, length } = attributes
-    checkIndices("scatterAdd", source!.shape, ids!, attributes)
-    if (ids!.shape[aligned ? axis : 0] !== source!.shape[axis])
-      throw new ShapeError("scatterAdd", `indices ${showShape(ids!.shape)} do not fit ${showShape(source!.shape)}`)
-    return [{ shape: source!.shape.with(axis, length), dtype: computeType(source!.dtype) }]
-  },
+  infer: ([source], { axis, length }) => [
+    { shape: source!.shape.with(axis, length), dtype: computeType(source!.dtype) },
+  ],
   lower: (emit, [source, ids], [out], { axis, aligned }) => {
     const { outer, length: count, inner } = splitAt(source!.spec.shape, axis)
     const { length } = splitAt(out!.spec.shape, axis)
@@ -119,17 +103,7 @@ const scatterSumOp: FusedOp<Attributes & { readonly length: number }> = {
 
 const scatterOp: FusedOp<Attributes> = {
   name: "scatter",
-  infer: ([x, ids, source], attributes) => {
-    const { axis, aligned } = attributes
-    checkIndices("scatter", x!.shape, ids!, attributes)
-    const wanted = x!.shape.with(axis, ids!.shape[aligned ? axis : 0]!)
-    if (!sameShape(source!.shape, wanted) || source!.dtype !== x!.dtype)
-      throw new ShapeError(
-        "scatter",
-        `values ${source!.dtype} ${showShape(source!.shape)} must be ${x!.dtype} ${showShape(wanted)}`,
-      )
-    return [x!]
-  },
+  infer: ([x]) => [x!],
   lower: (emit, [x, ids, source], [out], { axis, aligned }) => {
     const { outer, length, inner } = splitAt(x!.spec.shape, axis)
     const count = source!.spec.shape[axis]!
@@ -162,29 +136,78 @@ const scatterOp: FusedOp<Attributes> = {
   },
 }
 
-/** x[…, ids[…, k, …], …]: `ids` (i32) is shaped like the result, which is shaped like x but along `axis`. */
-export const gather = (x: Tensor, axis: number, ids: Tensor): Tensor =>
-  applyFusedOne(gatherOp, [x, ids], { axis: axisOf("gather", x.shape, axis), aligned: true })
+const checkIds = (operation: string, { dtype }: Tensor): void => {
+  if (dtype !== "i32" && dtype !== "u32") throw new ShapeError(operation, `indices must be i32 or u32, not ${dtype}`)
+}
 
-/** The slices of `axis` that `ids` (i32, any shape) names, in its shape. */
+/** `axis` of `x` from 0 on. Indices have as many axes as x, and none but this one is longer than x's. */
+const alignedAxis = (operation: string, x: Tensor, axis: number, ids: Tensor): number => {
+  const at = axisOf(operation, x.shape, axis)
+  checkIds(operation, ids)
+  const fits = ids.shape.length === x.shape.length && ids.shape.every((dim, i) => i === at || dim <= x.shape[i]!)
+  if (!fits)
+    throw new ShapeError(operation, `indices ${showShape(ids.shape)} do not fit axis ${axis} of ${showShape(x.shape)}`)
+  return at
+}
+
+/** The first elements of every axis of `x`, as many as `shape` has; all of `axis`. */
+const first = (x: Tensor, shape: Shape, axis?: number): Tensor =>
+  x.slice(...shape.map((dim, i): Range => (i === axis ? null : [0, dim])))
+
+/** What is to be written: an element of `x`'s type for each index. */
+const valuesFor = (operation: string, x: Tensor, ids: Tensor, source: Tensor | number): Tensor => {
+  const type = computeType(x.dtype)
+  if (typeof source === "number") return x.gpu.constant(source, type).broadcastTo(ids.shape)
+  const fits = source.shape.length === ids.shape.length && ids.shape.every((dim, i) => dim <= source.shape[i]!)
+  if (!fits || computeType(source.dtype) !== type)
+    throw new ShapeError(
+      operation,
+      `values ${source.dtype} ${showShape(source.shape)} must be ${type} ${showShape(ids.shape)}, as the indices are`,
+    )
+  return first(source, ids.shape)
+}
+
+/** Zeros at the end of every axis that is shorter than that of `shape`. */
+const padTo = (x: Tensor, shape: Shape): Tensor => x.pad(x.shape.map((dim, i) => [0, shape[i]! - dim] as const))
+
+/**
+ * x[…, ids[…, k, …], …], in the shape of `ids` (i32 or u32), whose other axes are at most as long as x's: PyTorch's
+ * `gather`. An index that is none reads 0.
+ */
+export const gather = (x: Tensor, axis: number, ids: Tensor): Tensor => {
+  const at = alignedAxis("gather", x, axis, ids)
+  return applyFusedOne(gatherOp, [first(x, ids.shape, at), ids], { axis: at, aligned: true })
+}
+
+/** The slices of `axis` that `ids` (i32 or u32, any shape) names, in its shape. */
 export const indexSelect = (x: Tensor, axis: number, ids: Tensor): Tensor => {
   const at = axisOf("indexSelect", x.shape, axis)
+  checkIds("indexSelect", ids)
   const rows = applyFusedOne(gatherOp, [x, ids.reshape([ids.size])], { axis: at, aligned: false })
   return rows.reshape(x.shape.toSpliced(at, 1, ...ids.shape))
 }
 
-/** `x` with source[…, k, …] added at […, ids[…, k, …], …], in the order of k. */
-export const scatterAdd = (x: Tensor, axis: number, ids: Tensor, source: Tensor): Tensor => {
-  const at = axisOf("scatterAdd", x.shape, axis)
-  const sum = applyFusedOne(scatterSumOp, [source, ids], { axis: at, aligned: true, length: x.shape[at]! })
-  if (!sameShape(sum.shape, x.shape))
-    throw new ShapeError(
-      "scatterAdd",
-      `values ${showShape(source.shape)} do not fit ${showShape(x.shape)} along axis ${at}`,
-    )
-  return x.add(sum)
+/** `x` with source[…, k, …] (or a number) added at […, ids[…, k, …], …], in the order of k; PyTorch's `scatter_add`. */
+export const scatterAdd = (x: Tensor, axis: number, ids: Tensor, source: Tensor | number): Tensor => {
+  const at = alignedAxis("scatterAdd", x, axis, ids)
+  const values = valuesFor("scatterAdd", x, ids, source)
+  const sum = applyFusedOne(scatterSumOp, [values, ids], { axis: at, aligned: true, length: x.shape[at]! })
+  return x.add(padTo(sum, x.shape))
 }
 
-/** `x` with source[…, k, …] in place of its element […, ids[…, k, …], …]; of several for one place the last stays. */
-export const scatter = (x: Tensor, axis: number, ids: Tensor, source: Tensor): Tensor =>
-  applyFusedOne(scatterOp, [x, ids, source], { axis: axisOf("scatter", x.shape, axis), aligned: true })
+/**
+ * `x` with source[…, k, …] (or a number) in place of its element […, ids[…, k, …], …]; of several for one place the last
+ * stays. PyTorch's `scatter`.
+ */
+export const scatter = (x: Tensor, axis: number, ids: Tensor, source: Tensor | number): Tensor => {
+  const at = alignedAxis("scatter", x, axis, ids)
+  const values = valuesFor("scatter", x, ids, source)
+  const part = first(x, ids.shape, at)
+  const written = applyFusedOne(scatterOp, [part, ids, x.dtype === "bool" ? values.cast("bool") : values], {
+    axis: at,
+    aligned: true,
+  })
+  if (part === x) return written
+  const reached = padTo(x.gpu.constant(1).broadcastTo(part.shape), x.shape)
+  return reached.where(padTo(written, x.shape), x).cast(written.dtype)
+}

@@ -1,7 +1,9 @@
 import { computeType, isPacked, sameShape, showShape, sizeOf, type Shape } from "../dtype.ts"
+import { checkNumber } from "../device/factory.ts"
 import { ShapeError } from "../errors.ts"
 import type { View } from "../graph/node.ts"
 import type { Tensor } from "../graph/tensor.ts"
+import { concat } from "../kernels/concat.ts"
 import { axesOf, axisOf, broadcastShapes, type Axes } from "./axes.ts"
 
 /**
@@ -13,8 +15,17 @@ export type Range = number | null | readonly [start?: number | null, stop?: numb
 const view = (x: Tensor, shape: Shape, { start, axes }: View): Tensor =>
   x.derive({ kind: "view", start, axes }, [x], shape, isPacked(x.dtype) ? computeType(x.dtype) : x.dtype)
 
+/** Refuses PyTorch's `x.reshape(2, 3)`, which the types do and plain JavaScript does not. */
+const checkList = (operation: string, list: unknown, example: string): void => {
+  if (!Array.isArray(list))
+    throw new ShapeError(operation, `takes a list, as in ${operation}(${example}), not ${String(list)}`)
+}
+
 /** The same elements in row-major order under another shape. One dimension may be −1. */
 export const reshape = (x: Tensor, shape: Shape): Tensor => {
+  checkList("reshape", shape, "[2, 3]")
+  if (shape.indexOf(-1) !== shape.lastIndexOf(-1))
+    throw new ShapeError("reshape", `only one dimension of ${showShape(shape)} may be −1: the others determine it`)
   const known = shape.reduce((product, dim) => (dim === -1 ? product : product * dim), 1)
   const full = shape.map((dim) => (dim === -1 ? (known === 0 ? 0 : x.size / known) : dim))
   const fits = sizeOf(full) === x.size && full.every((dim) => Number.isInteger(dim) && dim >= 0)
@@ -33,7 +44,16 @@ export const squeeze = (x: Tensor, axes?: Axes): Tensor => {
 export const unsqueeze = (x: Tensor, axis: number): Tensor =>
   x.reshape(x.shape.toSpliced(axisOf("unsqueeze", [...x.shape, 1], axis), 0, 1))
 
+/** The axes `first` … `last` as one; of a scalar, [1]. */
+export const flatten = (x: Tensor, first: number, last: number): Tensor => {
+  if (x.shape.length === 0) return x.reshape([1])
+  const [from, to] = [axisOf("flatten", x.shape, first), axisOf("flatten", x.shape, last)]
+  if (from > to) throw new ShapeError("flatten", `axis ${first} of ${showShape(x.shape)} is behind axis ${last}`)
+  return x.reshape(x.shape.toSpliced(from, to - from + 1, sizeOf(x.shape.slice(from, to + 1))))
+}
+
 export const broadcastTo = (x: Tensor, shape: Shape): Tensor => {
+  checkList("broadcastTo", shape, "[2, 3]")
   if (sameShape(shape, x.shape)) return x
   if (!sameShape(broadcastShapes("broadcastTo", [x.shape, shape]), shape))
     throw new ShapeError("broadcastTo", `${showShape(x.shape)} does not broadcast to ${showShape(shape)}`)
@@ -43,6 +63,7 @@ export const broadcastTo = (x: Tensor, shape: Shape): Tensor => {
 }
 
 export const transpose = (x: Tensor, axes: readonly number[]): Tensor => {
+  checkList("transpose", axes, "[1, 0]")
   const order = axes.map((axis) => axisOf("transpose", x.shape, axis))
   if (new Set(order).size !== x.shape.length || order.length !== x.shape.length)
     throw new ShapeError("transpose", `axes [${axes.join(", ")}] do not permute ${showShape(x.shape)}`)
@@ -107,19 +128,21 @@ export const spread = (x: Tensor, shape: Shape, low: readonly number[], step: re
   x.derive({ kind: "pad", low, step, fill }, [x], shape, isPacked(x.dtype) ? computeType(x.dtype) : x.dtype)
 
 export const pad = (x: Tensor, widths: readonly (readonly [number, number])[], value: number): Tensor => {
+  checkList("pad", widths, "[[1, 1], [0, 2]]")
   const wrong = widths.length !== x.shape.length || widths.flat().some((width) => width < 0 || !Number.isInteger(width))
   if (wrong)
     throw new ShapeError(
       "pad",
       `${JSON.stringify(widths)} is not a pair of widths for each axis of ${showShape(x.shape)}`,
     )
+  checkNumber("pad", value, computeType(x.dtype))
   if (widths.flat().every((width) => width === 0)) return x
   return spread(
     x,
     x.shape.map((dim, axis) => widths[axis]![0] + dim + widths[axis]![1]),
     widths.map(([before]) => before),
     widths.map(() => 1),
-    value,
+    x.dtype === "bool" ? Number(value !== 0) : value,
   )
 }
 
@@ -142,6 +165,29 @@ export const split = (x: Tensor, sizes: number | readonly number[], axis: number
   })
 }
 
+/** At most `count` parts of one size along `axis`, the last one smaller if need be: PyTorch's `chunk`. */
+export const chunk = (x: Tensor, count: number, axis: number): readonly Tensor[] => {
+  const at = axisOf("chunk", x.shape, axis)
+  if (!(count > 0 && Number.isInteger(count)))
+    throw new ShapeError("chunk", `the number of parts is whole and above 0, not ${count}`)
+  return split(x, Math.max(1, Math.ceil(x.shape[at]! / count)), at)
+}
+
+/** What lies at each index of `axis`, without that axis. */
+export const unbind = (x: Tensor, axis: number): readonly Tensor[] => {
+  const at = axisOf("unbind", x.shape, axis)
+  return Array.from({ length: x.shape[at]! }, (_, i) => slice(x, [...Array<null>(at).fill(null), i]))
+}
+
+/** Moves element i of `axis` to i + `by`; what leaves at one end comes back at the other. */
+export const roll = (x: Tensor, by: number, axis: number): Tensor => {
+  const at = axisOf("roll", x.shape, axis)
+  if (!Number.isInteger(by)) throw new ShapeError("roll", `moves by a whole number of elements, not ${by}`)
+  const dim = x.shape[at]!
+  const moved = dim === 0 ? 0 : ((by % dim) + dim) % dim
+  return moved === 0 ? x : concat(split(x, [dim - moved, moved], at).toReversed(), at)
+}
+
 const checkCount = (operation: string, ...counts: readonly number[]): void => {
   const wrong = counts.find((count) => !Number.isInteger(count) || count < 0)
   if (wrong !== undefined) throw new ShapeError(operation, `nothing can be repeated ${wrong} times`)
@@ -149,6 +195,7 @@ const checkCount = (operation: string, ...counts: readonly number[]): void => {
 
 /** The whole tensor `counts[axis]` times along each axis (NumPy's `tile`, PyTorch's `repeat`). */
 export const repeat = (x: Tensor, counts: readonly number[]): Tensor => {
+  checkList("repeat", counts, "[2, 1]")
   const lead = counts.length - x.shape.length
   if (lead < 0) throw new ShapeError("repeat", `needs a count for each axis of ${showShape(x.shape)}`)
   checkCount("repeat", ...counts)

@@ -19,8 +19,25 @@ describe("embedding", () => {
     })
   })
 
+  test.each([4, 3])("an id that is none reads zeros, and its gradient goes nowhere (rows of %i)", async (width) => {
+    const ids = [6, 7, -1, 0, 2 ** 31 - 1, -(2 ** 31)]
+    for (const indices of [new Int32Array(ids), Uint32Array.from(ids)])
+      await expectDifferentiable(gpu, {
+        params: [param([7, width], 2)],
+        fn: (table) => embedding(table, gpu.tensor(indices)),
+        reference: (table) =>
+          ids.flatMap((id) =>
+            Array.from({ length: width }, (_, k) => (id >= 0 && id < 7 ? table[id * width + k]! : 0)),
+          ),
+        value: { abs: 0, rel: 0 },
+      })
+    const packed = gpu.ones([7, width]).cast("bf16")
+    const sums = embedding(packed, gpu.tensor(new Int32Array(ids))).sum(1)
+    expect([...(await sums.data())]).toEqual([width, 0, 0, width, 0, 0])
+  })
+
   test("names what does not fit", () => {
-    const message = /embedding: needs a table \[V, D\] and i32 ids \[N\], got \[7, 4\] and f32 \[2\]/
+    const message = /embedding: needs a table \[V, D\] and i32 or u32 ids \[N\], got \[7, 4\] and f32 \[2\]/
     expect(() => embedding(gpu.zeros([7, 4]), gpu.zeros([2]))).toThrow(message)
     expect(() => embedding(gpu.zeros([7]), gpu.tensor(new Int32Array([1])))).toThrow(ShapeError)
   })

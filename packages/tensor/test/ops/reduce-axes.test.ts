@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest"
-import { ShapeError, valueAndGrad, type Tensor } from "../../src/index.ts"
+import { grad, ShapeError, valueAndGrad, type Tensor } from "../../src/index.ts"
 import { testDevice } from "../device.ts"
 import { param } from "../gradient.ts"
 import { dense, expectClose, expectSameBits, fold, randomArray, sizeOf, type Dense } from "../reference.ts"
@@ -41,6 +41,7 @@ const reductions: Readonly<Record<string, Reduction>> = {
   prod: [(x, axes) => x.prod(axes), (list) => list.reduce((a, b) => a * b, 1)],
   var: [(x, axes) => x.var(axes), (list) => varianceOf(list)],
   std: [(x, axes) => x.std(axes, { correction: 0 }), (list) => Math.sqrt(varianceOf(list, 0))],
+  norm: [(x, axes) => x.norm(axes), (list) => Math.hypot(...list)],
   logSumExp: [(x, axes) => x.logSumExp(axes), (list) => Math.log(sum(list.map(Math.exp)))],
 }
 
@@ -120,6 +121,31 @@ describe("reductions", () => {
     }
   })
 
+  test("the norm of zeros has the gradient 0, others that of their direction", async () => {
+    const x = gpu.tensor([0, 0, 3, 4], [2, 2])
+    expect([...(await grad(x.norm(1).sum(), [x])[0]!.data())]).toEqual([0, 0, Math.fround(0.6), Math.fround(0.8)])
+  })
+
+  test.each([
+    "sum",
+    "mean",
+    "max",
+    "min",
+    "prod",
+    "var",
+    "std",
+    "norm",
+    "logSumExp",
+    "any",
+    "all",
+    "argMax",
+    "argMin",
+  ] as const)("%s names itself in its errors", (name) => {
+    const x = gpu.zeros([2, 3]) as unknown as Record<string, (axis: number) => Tensor>
+    expect(() => x[name]!(2)).toThrow(ShapeError)
+    expect(() => x[name]!(2)).toThrow(new RegExp(`^${name}: 2 is not an axis of`))
+  })
+
   test("of nothing: the neutral element, or a refusal", async () => {
     const x = gpu.zeros([2, 0, 3])
     const [sums, products, none] = await gpu.readAll([x.sum(1), x.prod(1), x.sum(0)])
@@ -128,6 +154,7 @@ describe("reductions", () => {
     expect([...none!]).toEqual([])
     expect(() => x.max(1)).toThrow(ShapeError)
     expect(() => x.argMax(1)).toThrow(ShapeError)
+    expect(() => x.argMin(1)).toThrow(/argMin: there is no element to choose/)
   })
 
   test("of nothing, or of too few: what PyTorch gives", async () => {

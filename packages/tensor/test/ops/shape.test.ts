@@ -133,6 +133,10 @@ describe("other views", () => {
       [3, 4],
       ([a, b]) => [3 - b!, 1 + 2 * a!],
     ],
+    "flatten of some": [[2, 3, 4], (x) => x.flatten(1), [2, 12], ([a, b]) => [a!, b! >> 2, b! & 3]],
+    flatten: [[2, 3], (x) => x.flatten(), [6], ([i]) => [Math.floor(i! / 3), i! % 3]],
+    roll: [[2, 5], (x) => x.roll(2, 1), [2, 5], ([a, b]) => [a!, (b! + 3) % 5]],
+    "roll back": [[5, 2], (x) => x.roll(-6, 0), [5, 2], ([a, b]) => [(a! + 1) % 5, b!]],
     unsqueeze: [[2, 3], (x) => x.unsqueeze(1).unsqueeze(-1), [2, 1, 3, 1], ([a, , c]) => [a!, c!]],
     squeeze: [[1, 3, 1, 2], (x) => x.squeeze(), [3, 2], ([a, b]) => [0, a!, 0, b!]],
     "squeeze of one axis": [[1, 3, 1], (x) => x.squeeze(-1), [1, 3], ([a, b]) => [a!, b!, 0]],
@@ -157,6 +161,23 @@ describe("other views", () => {
     expect(gpu.zeros([4, 6]).reshape([3, -1]).shape).toEqual([3, 8])
     expect(gpu.zeros([0, 6]).reshape([-1, 3]).shape).toEqual([0, 3])
     expect(() => gpu.zeros([4]).reshape([3, -1])).toThrow(/reshape: \[4\] does not fit \[3, -1\]/)
+    expect(() => gpu.zeros([4]).reshape([-1, -1])).toThrow(/reshape: only one dimension of \[-1, -1\] may be −1/)
+    expect(gpu.zeros([]).flatten().shape).toEqual([1])
+    expect(() => gpu.zeros([2, 3]).flatten(1, 0)).toThrow(/flatten: axis 1 of \[2, 3\] is behind axis 0/)
+  })
+
+  test("lists given as several numbers are refused with the right form", () => {
+    const x = gpu.zeros([2, 3]) as unknown as Record<string, (...numbers: number[]) => Tensor>
+    for (const [call, message] of [
+      [() => x.reshape!(3, 2), /reshape: takes a list, as in reshape\(\[2, 3\]\), not 3/],
+      [() => x.transpose!(0, 1), /transpose: takes a list, as in transpose\(\[1, 0\]\), not 0/],
+      [() => x.broadcastTo!(2, 3), /broadcastTo: takes a list/],
+      [() => x.repeat!(2, 1), /repeat: takes a list/],
+      [() => x.pad!(1, 1), /pad: takes a list/],
+    ] as const) {
+      expect(call).toThrow(ShapeError)
+      expect(call).toThrow(message)
+    }
   })
 
   test("triangles", async () => {
@@ -314,6 +335,18 @@ describe("putting together and apart", () => {
     ])
     expectSameBits(await concat(x.split([1, 3, 2], 1), 1).data(), data)
     expect(() => x.split([1, 2], 1)).toThrow(/sizes \[1, 2\] do not add up to 6/)
+  })
+
+  test("chunk and unbind are splits too", async () => {
+    const data = randomArray(24, 5)
+    const x = gpu.tensor(data, [2, 6, 2])
+    expect(x.chunk(4, 1).map(({ shape }) => shape[1])).toEqual([2, 2, 2])
+    expect(x.chunk(5, -1).map(({ shape }) => shape[2])).toEqual([1, 1])
+    expect(x.unbind(1).map(({ shape }) => shape)).toEqual(Array.from({ length: 6 }, () => [2, 2]))
+    expectSameBits(await concat(x.chunk(4, 1), 1).data(), data)
+    expectSameBits(await stack(x.unbind(1), 1).data(), data)
+    expect(() => x.chunk(0)).toThrow(/chunk: the number of parts is whole and above 0, not 0/)
+    expect(() => x.roll(0.5, 0)).toThrow(/roll: moves by a whole number of elements, not 0.5/)
   })
 })
 
