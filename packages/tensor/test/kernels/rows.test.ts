@@ -57,10 +57,11 @@ const forms = (width: number): readonly RowForm[] =>
 
 /** Rows held in registers, and what is found of them shared through subgroups and through workgroup memory. */
 const holders = (width: number): readonly RowForm[] =>
-  (lanes > 0 ? [lanes, 0] : [0]).map((through) => {
+  (lanes > 0 ? [lanes, 0] : [0]).flatMap((through) => {
     const together = through || 32
     const threads = Math.ceil(width / 32 / together) * together
-    return { by: "holders", threads, vector: true, lanes: through, whole: width === 32 * threads }
+    const fits = threads <= (through > 0 ? 256 : 96)
+    return fits ? [{ by: "holders", threads, vector: true, lanes: through, whole: width === 32 * threads }] : []
   })
 
 describe("a row kernel", () => {
@@ -73,6 +74,7 @@ describe("a row kernel", () => {
     [3, 132],
     [2, 256],
     [5, 1024],
+    [2, 3072],
     [2, 4999],
     [1, 5000],
   ])("%i rows of %i: every form gives the same bits", async (rows, width) => {
@@ -132,6 +134,9 @@ describe("a row kernel", () => {
     const held = { by: "holders", vector: true } as const
     expect(rowForm(kernel, 64, 1024, cpu)).toEqual({ ...held, threads: 32, lanes: 8, whole: true })
     expect(rowForm(kernel, 1, 1000, graphics)).toEqual({ ...held, threads: 32, lanes: 0, whole: false })
+    expect(rowForm(kernel, 1, 3072, graphics)).toEqual({ ...held, threads: 96, lanes: 0, whole: true })
+    expect(rowForm(kernel, 1, 3076, graphics)).toEqual({ by: "workgroup", threads: 64, vector: true })
+    expect(rowForm(kernel, 1, 8192, cpu)).toEqual({ ...held, threads: 256, lanes: 8, whole: true })
     expect(rowForm(kernel, 64, 1022, cpu)).toEqual({ by: "lane", threads: 8, vector: false })
     expect(rowForm(kernel, 64, 1024, { ...cpu, forms: { ...forms, rows: "walked" } })).toEqual({
       by: "lane",

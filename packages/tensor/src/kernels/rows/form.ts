@@ -21,6 +21,8 @@ export interface RowForm {
 /** Elements that an invocation holds: with more, a CPU's cache of instructions has no room for the text. */
 export const heldBlock = 32
 const mostHolders = 256
+/** Those that share what they hold: WebGPU promises 16 KiB of workgroup memory. */
+const mostSharing = 96
 
 /** Rows from which on a software driver's lanes are busy with a row each. */
 const enoughRows = 16
@@ -46,7 +48,8 @@ const holders = (kernel: RowKernel, width: number, { isSoftware, subgroupSize }:
   const lanes = isSoftware ? subgroupSize : 0
   const together = lanes > 0 ? lanes : 32
   const threads = Math.ceil(width / heldBlock / together) * together
-  if (!canHold(kernel) || width % 4 !== 0 || width < 4 * heldBlock || threads > mostHolders) return undefined
+  if (!canHold(kernel) || width % 4 !== 0 || width < 4 * heldBlock || threads > (lanes > 0 ? mostHolders : mostSharing))
+    return undefined
   return { by: "holders", threads, vector: true, lanes, whole: width === threads * heldBlock }
 }
 
