@@ -35,13 +35,18 @@ export const checkNumber = (operation: string, value: number, dtype: ComputeType
     throw new ShapeError(operation, `${value} is no number of ${dtype}: it has the whole ones from ${low} to ${high}`)
 }
 
+/** Refuses what is no dtype. */
+export const checkDType = (operation: string, dtype: DType): void => {
+  if (isQuantized(dtype)) quantizedForm(dtype)
+  else if (!(dtype in arrays || dtype in halves || dtype === "bool"))
+    throw new ShapeError(operation, `there is no dtype ${String(dtype)}`)
+}
+
 /** Refuses what is no shape, no dtype, or not one of whole groups. */
 const checkSpec = (operation: string, shape: Shape, dtype: DType): void => {
   checkShape(operation, shape)
-  if (!isQuantized(dtype)) {
-    const known = dtype in arrays || dtype in halves || dtype === "bool"
-    if (!known) throw new ShapeError(operation, `there is no dtype ${String(dtype)}`)
-  } else if ((shape.at(-1) ?? 1) % quantizedForm(dtype).group !== 0)
+  checkDType(operation, dtype)
+  if (isQuantized(dtype) && (shape.at(-1) ?? 1) % quantizedForm(dtype).group !== 0)
     throw new ShapeError(operation, `the groups of ${dtype} do not divide the rows of ${showShape(shape)}`)
 }
 

@@ -10,6 +10,7 @@ import {
   type Shape,
 } from "../dtype.ts"
 import { ShapeError, TensorError } from "../errors.ts"
+import { checkDType } from "../device/factory.ts"
 import type { Gpu } from "../device/gpu.ts"
 import { argReduce } from "../kernels/arg-reduce.ts"
 import { crossEntropy, type CrossEntropyOptions } from "../kernels/cross-entropy.ts"
@@ -86,11 +87,12 @@ export class Tensor extends Elementwise {
   }
 
   /**
-   * The same values as another dtype: f32 → i32 or u32 truncates and saturates, `bool` is 1 for everything but 0, f16 and
+   * The same values as another dtype: f32 → i32 or u32 truncates and saturates (NaN is 0), `bool` is 1 for everything but 0, f16 and
    * bf16 round to nearest even, int8 and int4 to the nearest multiple of what the largest of their group needs. The
    * gradient passes between floating-point dtypes, as f32, but for quantised ones, which have none.
    */
   cast(dtype: DType): Tensor {
+    checkDType("cast", dtype)
     if (dtype === this.dtype) return this
     if (isHalf(dtype)) return pack(this.cast("f32"), dtype)
     if (isQuantized(dtype)) return quantize(this.cast("f32"), dtype)
@@ -111,7 +113,7 @@ export class Tensor extends Elementwise {
 
   /** `value` in the shape and compute type of this tensor, without memory. */
   fullLike(value: number): Tensor {
-    return this.gpu.constant(value, computeType(this.dtype)).broadcastTo(this.shape)
+    return this.gpu.constant(value, computeType(this.dtype), "fullLike").broadcastTo(this.shape)
   }
   zerosLike(): Tensor {
     return this.fullLike(0)
@@ -348,7 +350,7 @@ export class Tensor extends Elementwise {
       throw new ShapeError(fn, `${[...dtypes].join(" and ")} do not mix: cast one of them`)
     }
     const [type = "f32"] = types
-    return operands.map((x) => (typeof x === "number" ? this.gpu.constant(x, type) : x))
+    return operands.map((x) => (typeof x === "number" ? this.gpu.constant(x, type, fn) : x))
   }
 
   #apply(fn: MapName, operands: readonly Tensor[], type: ComputeType): Tensor {

@@ -47,6 +47,7 @@ const zero: Kernel = {
 
 const embeddingOp: FusedOp<undefined> = {
   name: "embedding",
+  floats: [0],
   readsPacked: [0],
   infer: ([table, ids]) => {
     const isIndex = ids!.dtype === "i32" || ids!.dtype === "u32"

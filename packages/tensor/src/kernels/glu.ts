@@ -77,6 +77,7 @@ const launch = (
 
 const gluOp: FusedOp<Attributes> = {
   name: "glu",
+  floats: [0],
   infer: ([x], { activation }) => {
     const [rows, width] = x!.shape
     if (x!.shape.length !== 2 || width! % 2 !== 0)

@@ -64,10 +64,13 @@ const address = (name: string, access: Access, vector: boolean, field: Field) =>
 }
 
 /**
- * `value` of compute type `from` as `to`: f32 → integer truncates and saturates; anything but 0 is true. `$` before a type
- * stands for its width in the kernel.
+ * `value` of compute type `from` as `to`: f32 → integer truncates and saturates, NaN is 0 there; anything but 0 is true. `$`
+ * before a type stands for its width in the kernel.
  */
 export const convert = (value: string, from: ComputeType, to: DType): string => {
-  if (to === "bool") return `select($u32(0), $u32(1), ${value} != $${from}(0))`
-  return computeType(to) === from ? value : `$${computeType(to)}(${value})`
+  if (to === "bool") return `select($u32(1), $u32(0), ${value} == $${from}(0))`
+  const type = computeType(to)
+  if (type === from) return value
+  if (from !== "f32") return `$${type}(${value})`
+  return `select($${type}(${value}), $${type}(0), (bitcast<$u32>(${value}) & $u32(0x7fffffffu)) > $u32(0x7f800000u))`
 }

@@ -69,12 +69,19 @@ const refusals: Readonly<Record<string, readonly (readonly [call: () => unknown,
   ],
   "parts and repetitions": [
     [() => zeros(3).slice([0.5, 2]), /slice: 0.5 is not a place between elements/],
+    [() => gpu.zeros([3], "i32").pad([[1, 1]], 1.5), /pad: 1.5 is no number of i32/],
+    [() => gpu.zeros([3], "bool").pad([[1, 1]], -1), /pad: -1 is no number of u32/],
     [() => zeros(3).split(1.5), /split: parts have a whole number of elements above 0, not 1.5/],
     [() => zeros(3).split([1.5, 1.5]), /split: sizes \[1.5, 1.5\] do not add up to 3/],
     [() => zeros(3).repeat([-1]), /repeat: nothing can be repeated -1 times/],
     [() => zeros(3).repeatInterleave(1.5, 0), /repeatInterleave: nothing can be repeated 1.5 times/],
   ],
   "operands that do not mix": [
+    [() => gpu.zeros([1], "i32").less(1.5), /less: 1.5 is no number of i32/],
+    [() => gpu.ones([1], "bool").where(gpu.zeros([1], "u32"), -1), /where: -1 is no number of u32/],
+    [() => gpu.zeros([1], "i32").fullLike(0.5), /fullLike: 0.5 is no number of i32/],
+    [() => zeros(1).cast(untyped("i64")), /cast: there is no dtype i64/],
+    [() => zeros(1).cast(untyped("int7:32")), /there is no "int7:32"/],
     [() => gpu.ones([1], "bool").mul(zeros(1)), /mul: bool and f32 do not mix: cast one of them/],
     [
       () => zeros(2, 3).crossEntropy(gpu.zeros([2], "i32"), { reduction: untyped("avg") }),
@@ -148,6 +155,15 @@ test("numbers at equal distances, also of one alone", async () => {
     [2, 3, 4, 5],
     [0, -0.5, -1],
   ])
+})
+
+test("a bool is padded with 0 or 1", async () => {
+  expect([
+    ...(await gpu
+      .zeros([1], "bool")
+      .pad([[1, 2]], 5)
+      .data()),
+  ]).toEqual([1, 0, 1, 1])
 })
 
 test("zeros are zero in memory that was used before, and a bool that is written is 0 or 1", async () => {

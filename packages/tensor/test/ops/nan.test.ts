@@ -52,6 +52,11 @@ describe.each([4, 3])("what is no number, %d in a row", (count) => {
     expect(results.map((array) => array[0])).toEqual([1, 0, 1, 1, 1, Number.NaN])
   })
 
+  test("is true as a bool and 0 as a whole number", async () => {
+    const casts = [nan(count).cast("bool"), nan(count).cast("i32"), nan(count).cast("u32")]
+    expect((await gpu.readAll(casts)).map((array) => [...array])).toEqual([1, 0, 0].map((x) => Array(count).fill(x)))
+  })
+
   test("goes through a network's activations and its loss", async () => {
     const x = nan(count)
     const gated = (["silu", "gelu", "geluTanh"] as const).map((activation) =>
