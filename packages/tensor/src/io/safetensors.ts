@@ -7,7 +7,7 @@ import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat1
  * without gaps. https://github.com/huggingface/safetensors#format
  */
 
-/** Bits of an element. Listed as the reference implementation orders tensors in a file: wider elements first keeps all aligned. */
+/** Bits of an element, listed as the reference implementation orders tensors in a file: wider ones first keeps all aligned. */
 const ELEMENT_BITS = {
   U64: 64,
   I64: 64,

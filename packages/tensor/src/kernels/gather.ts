@@ -9,7 +9,7 @@ import { gridFor, perItem, reads, writes, type Kernel } from "../program/kernel.
 
 interface Attributes {
   readonly axis: number
-  /** Indices have a place for every element of the result; otherwise they are a list for the whole axis. i32, or u32 read as such. */
+  /** Indices (i32, or u32 read as such) have a place for every element of the result; otherwise they are a list for the axis. */
   readonly aligned: boolean
 }
 
@@ -157,7 +157,7 @@ const first = (x: Tensor, shape: Shape, axis?: number): Tensor =>
 /** What is to be written: an element of `x`'s type for each index. */
 const valuesFor = (operation: string, x: Tensor, ids: Tensor, source: Tensor | number): Tensor => {
   const type = computeType(x.dtype)
-  if (typeof source === "number") return x.gpu.constant(source, type).broadcastTo(ids.shape)
+  if (typeof source === "number") return x.gpu.constant(source, type, operation).broadcastTo(ids.shape)
   const fits = source.shape.length === ids.shape.length && ids.shape.every((dim, i) => dim <= source.shape[i]!)
   if (!fits || computeType(source.dtype) !== type)
     throw new ShapeError(

@@ -29,7 +29,7 @@ export type StateDict = Readonly<Record<string, HostTensor>>
 export abstract class Module<Inputs extends readonly unknown[] = [x: Tensor], Output = Tensor> {
   abstract forward(...inputs: Inputs): Output
 
-  /** All parameters by dotted name, in the order of the fields; one that several fields share is there once, by its first name. */
+  /** All parameters by dotted name, in the order of the fields; one that several fields share has its first name only. */
   get parameters(): Readonly<Record<string, Tensor>> {
     const all = named(this)
     return Object.fromEntries(all.filter(([, tensor], i) => all.findIndex(([, other]) => same(tensor, other)) === i))

@@ -1,8 +1,9 @@
-import { showShape } from "../dtype.ts"
+import { computeType, sameShape, showShape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { attention } from "../kernels/attention/attention.ts"
 import { concat } from "../kernels/concat.ts"
+import { broadcastShapes } from "./axes.ts"
 
 export interface DotProductAttentionOptions {
   /** Query i sees keys 0 … i, counted from the first key also where T ≠ S: PyTorch's `is_causal`. */
@@ -16,9 +17,10 @@ export interface DotProductAttentionOptions {
 }
 
 /**
- * softmax(q · kᵀ · scale) · v, PyTorch's `scaled_dot_product_attention`. q: [B, H, T, D]; k and v: [B, G, S, D], where G
- * divides H: query head h reads head ⌊h · G / H⌋. Result: [B, H, T, D]. A query that sees no key gets NaN: so do
- * all where what was meant to be added, 0 and −∞, is given as `mask`. Causal attention without mask and bias, over as many keys as queries, runs as the fused kernel, without a matrix of scores.
+ * softmax(q · kᵀ · scale + bias) · v, PyTorch's `scaled_dot_product_attention`. q: [B, H, T, D]; k and v: [B, G, S, D], where G
+ * divides H: query head h reads head ⌊h · G / H⌋. Result: [B, H, T, D]. A query that sees no key gets NaN: so do all where
+ * what was meant to be added, 0 and −∞, is given as `mask`. Causal attention without mask and bias, over as many keys as
+ * queries, runs as the fused kernel, without a matrix of scores.
  */
 export const scaledDotProductAttention = (
   q: Tensor,
@@ -38,6 +40,16 @@ export const scaledDotProductAttention = (
       "scaledDotProductAttention",
       `q ${showShape(q.shape)}, k ${showShape(k.shape)} and v ${showShape(v.shape)} must be [B, H, T, D] and twice [B, G, S, D]`,
     )
+  for (const [name, extra] of Object.entries({ mask, bias })) {
+    const all = [batch, heads, queries, keys]
+    if (extra && !sameShape(broadcastShapes("scaledDotProductAttention", [extra.shape, all]), all))
+      throw new ShapeError(
+        "scaledDotProductAttention",
+        `the ${name} ${showShape(extra.shape)} does not broadcast to ${showShape(all)}`,
+      )
+  }
+  if (bias && computeType(bias.dtype) !== "f32")
+    throw new ShapeError("scaledDotProductAttention", `the bias is ${bias.dtype}: cast it to f32 first`)
   const factor = scale ?? 1 / Math.sqrt(headDim)
   if (causal && !mask && !bias && queries === keys && headDim % 4 === 0) {
     const rows = (x: Tensor) => x.transpose([0, 2, 1, 3]).reshape([batch * x.shape[2]!, x.shape[1]! * headDim])

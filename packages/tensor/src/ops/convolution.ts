@@ -83,6 +83,7 @@ const checkOperands = (
     throw new ShapeError(operation, `the bias must be [${out}], not ${showShape(bias.shape)}`)
   checkFloats(operation, "x", x)
   checkFloats(operation, "the weight", weight)
+  if (bias) checkFloats(operation, "the bias", bias)
 }
 
 /** Over one axis or two, by the length of the window's lists. */

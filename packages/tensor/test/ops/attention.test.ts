@@ -1,5 +1,11 @@
 import { describe, expect, test } from "vitest"
-import { grad, scaledDotProductAttention, ShapeError, type Tensor } from "../../src/index.ts"
+import {
+  grad,
+  scaledDotProductAttention,
+  ShapeError,
+  type DotProductAttentionOptions,
+  type Tensor,
+} from "../../src/index.ts"
 import { testDevice } from "../device.ts"
 import { param } from "../gradient.ts"
 import { expectClose, sizeOf } from "../reference.ts"
@@ -108,5 +114,13 @@ describe("scaledDotProductAttention", () => {
     const [q, k] = [gpu.zeros([1, 3, 4, 8]), gpu.zeros([1, 2, 4, 8])]
     expect(() => scaledDotProductAttention(q, k, k)).toThrow(ShapeError)
     expect(() => scaledDotProductAttention(q, k, k)).toThrow(/q \[1, 3, 4, 8\], k \[1, 2, 4, 8\]/)
+    const seeing = (options: DotProductAttentionOptions) => () => scaledDotProductAttention(q, q, q, options)
+    expect(seeing({ mask: gpu.ones([2, 1, 4, 4]) })).toThrow(
+      /the mask \[2, 1, 4, 4\] does not broadcast to \[1, 3, 4, 4\]/,
+    )
+    expect(seeing({ bias: gpu.ones([5, 4]) })).toThrow(
+      /scaledDotProductAttention: shapes \[5, 4\] and \[1, 3, 4, 4\] do not/,
+    )
+    expect(seeing({ bias: gpu.ones([4, 4], "i32") })).toThrow(/scaledDotProductAttention: the bias is i32: cast it/)
   })
 })

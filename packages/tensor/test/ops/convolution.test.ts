@@ -145,6 +145,10 @@ describe("conv2d", () => {
     ],
     [() => conv2d(gpu.zeros([1, 1, 4, 4], "i32"), gpu.zeros([1, 1, 3, 3])), /conv2d: x is i32: cast it to f32 first/],
     [() => conv1d(gpu.zeros([1, 1, 4]), gpu.zeros([1, 1, 3], "i32")), /conv1d: the weight is i32: cast it/],
+    [
+      () => conv1d(gpu.zeros([1, 1, 4]), gpu.zeros([1, 1, 3]), { bias: gpu.zeros([1], "i32") }),
+      /conv1d: the bias is i32: cast it/,
+    ],
     [() => maxPool2d(gpu.zeros([1, 1, 4, 4], "i32"), 2), /maxPool2d: x is i32: cast it/],
     [
       () => avgPool2d(gpu.zeros([1, 1, 4, 4]), 2, { padding: 2 }),

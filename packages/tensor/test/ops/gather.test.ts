@@ -148,6 +148,7 @@ describe("reading by index", () => {
       () => gpu.zeros([3]).scatterAdd(0, ids([0, 1], [2]), gpu.zeros([1])),
       /scatterAdd: values f32 \[1\] must be f32 \[2\]/,
     ],
+    [() => gpu.zeros([3], "i32").scatter(0, ids([0], [1]), 0.5), /scatter: 0.5 is no number of i32/],
     [
       () => gpu.zeros([3, 1]).scatter(0, ids([0, 1], [1, 2]), 1),
       /scatter: indices \[1, 2\] do not fit axis 0 of \[3, 1\]/,
