@@ -50,16 +50,32 @@ const concatOp: FusedOp<{ readonly axis: number }> = {
     ),
 }
 
+/** The first of a list, which callers without types may have spelt otherwise. */
+const firstOf = (operation: string, tensors: readonly Tensor[]): Tensor => {
+  if (!Array.isArray(tensors)) throw new ShapeError(operation, `takes a list of tensors: ${operation}([a, b], axis)`)
+  const [first] = tensors
+  if (!first) throw new ShapeError(operation, "needs at least one tensor")
+  return first
+}
+
 /** `tensors`, alike in dtype and in every axis but `axis`, one after another along it. */
 export const concat = (tensors: readonly Tensor[], axis = 0): Tensor => {
-  const [first] = tensors
-  if (!first) throw new ShapeError("concat", "needs at least one tensor")
+  const first = firstOf("concat", tensors)
   return applyFusedOne(concatOp, tensors, { axis: axisOf("concat", first.shape, axis) })
 }
 
 /** `tensors` of one shape side by side along a new axis. */
-export const stack = (tensors: readonly Tensor[], axis = 0): Tensor =>
-  concat(
-    tensors.map((tensor) => tensor.unsqueeze(axis)),
-    axis,
+export const stack = (tensors: readonly Tensor[], axis = 0): Tensor => {
+  const { shape, dtype } = firstOf("stack", tensors)
+  const other = tensors.find((tensor) => !sameShape(tensor.shape, shape) || tensor.dtype !== dtype)
+  if (other)
+    throw new ShapeError(
+      "stack",
+      `${dtype} ${showShape(shape)} and ${other.dtype} ${showShape(other.shape)} are not alike`,
+    )
+  const place = axisOf("stack", [...shape, 1], axis)
+  return concat(
+    tensors.map((tensor) => tensor.unsqueeze(place)),
+    place,
   )
+}

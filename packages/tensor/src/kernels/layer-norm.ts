@@ -98,5 +98,5 @@ const gradientOp: FusedOp<{ readonly adding: boolean }> = {
  * x: [..., D], weight and bias: [D]. J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer Normalization" (2016). Both means are
  * summed in blocks of 64, in order.
  */
-export const layerNorm = (x: Tensor, weight: Tensor, bias: Tensor, eps: number): Tensor =>
+export const layerNorm = (x: Tensor, weight: Tensor, bias: Tensor, eps = 1e-5): Tensor =>
   overRows("layerNorm", x, (rows) => applyFusedOne(normOp, [rows, weight, bias], { eps }))

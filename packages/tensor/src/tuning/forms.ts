@@ -64,8 +64,16 @@ const attentionOf = (device: DeviceTraits): Question => {
       ...((subgroupSize === 4 || subgroupSize === 8) && { subgroup: launch("subgroup") }),
     },
     data: () => ({
-      ...{ q: queries(), o: queries(), out: queries(), grad: queries(), dq: queries() },
-      ...{ kv: keys(), dkv: keys(), spans: spans(), lse: noise(rows * heads), delta: noise(rows * heads) },
+      q: queries(),
+      kv: keys(),
+      spans: spans(),
+      out: queries(),
+      o: queries(),
+      lse: noise(rows * heads),
+      delta: noise(rows * heads),
+      grad: queries(),
+      dq: queries(),
+      dkv: keys(),
     }),
   }
 }

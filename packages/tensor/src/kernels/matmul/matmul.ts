@@ -1,4 +1,4 @@
-import { computeType, showShape } from "../../dtype.ts"
+import { computeType, sameShape, showShape } from "../../dtype.ts"
 import { ShapeError } from "../../errors.ts"
 import type { FusedOp } from "../../graph/fused-op.ts"
 import { applyFusedOne } from "../../graph/apply.ts"
@@ -91,5 +91,8 @@ export const linear = (x: Tensor, weight: Tensor, { bias, residual }: LinearOpti
       ? applyFusedOne(matmulOp, [rows, weight, asRows("linear", residual)], { layout: "nt", epilogue: "residual" })
       : product("nt", rows, weight),
   )
-  return bias ? y.add(bias) : y
+  if (!bias) return y
+  if (!sameShape(bias.shape, [weight.shape[0]!]))
+    throw new ShapeError("linear", `bias ${showShape(bias.shape)} must be ${showShape([weight.shape[0]!])}`)
+  return y.add(bias)
 }
