@@ -2,11 +2,7 @@ import { cpus } from "node:os"
 import type { AdapterInfo } from "@rlpt/tensor"
 import type { Contender } from "./contender.ts"
 import { median, type Measured } from "./measure.ts"
-
-export interface Peak {
-  readonly wall: number
-  readonly cpu: number
-}
+import type { Peak } from "./peak.ts"
 
 export interface Run {
   readonly measured: readonly Measured[]
@@ -90,7 +86,7 @@ export const report = (run: Run) => {
   const processor = cpus()[0]?.model.trim() ?? "unknown"
   const markdown = [
     `Adapter: ${adapter.driver || adapter.name} (${adapter.kind}, subgroups of ${adapter.subgroupMinSize}). ${runtime}, ${cpus().length} × ${processor}.`,
-    `Peak of the adapter, measured in the same process: ${peak.wall.toFixed(0)} GFLOP/s of multiply-adds (median; ${(peak.cpu * cpus().length).toFixed(0)} by CPU time).`,
+    `Peak of the adapter, measured in the same process: ${peak.wall.toFixed(0)} GFLOP/s of multiply-adds (median; ${(peak.cpu * cpus().length).toFixed(0)} by CPU time). A kernel that copies 1024×1024 elements takes ${peak.copy.toFixed(2)} ms.`,
     `Up to ${rounds} alternating rounds; medians; all contenders wait for the device in the same way. Load average before ${show(load[0]!)}, after ${show(load[1]!)}.`,
     `Contenders: ${contenders.map(({ name, version }) => `${name} ${version}`).join(", ")}.`,
     "",
@@ -103,7 +99,8 @@ export const report = (run: Run) => {
     processor,
     cores: cpus().length,
     load,
-    peakGflops: peak,
+    peakGflops: { wall: peak.wall, cpu: peak.cpu },
+    copyMs: peak.copy,
     contenders: contenders.map(({ name, version }) => ({ name, version })),
     workloads: measured.map(({ workload, times, refused }) => ({
       name: workload.name,

@@ -1,4 +1,5 @@
 import { Gpu } from "./gpu.ts"
+import type { MemoryReport } from "./pool.ts"
 
 /** Whether `gpu` keeps the books and computes nothing. */
 export const isRehearsal = (gpu: Gpu): boolean => gpu.rehearses
@@ -24,6 +25,20 @@ export const rehearsalOf = (gpu: Gpu, { memoryLimit, maxBindingSize }: Rehearsal
   }
   const limit = memoryLimit === undefined ? {} : { memoryLimit }
   return new Gpu(idleDevice(features, like), gpu.adapter, { ...limit, tuning: gpu.tuning, rehearses: true })
+}
+
+/**
+ * The memory that `run` would take of a device like `gpu` that has nothing else in it, to the byte: `peak` is the most at any
+ * time. Nothing is allocated and no kernel runs, so what `run` reads is zero. Throws `OutOfMemoryError` beyond a limit.
+ */
+export const plan = async (
+  gpu: Gpu,
+  run: (gpu: Gpu) => unknown,
+  options: RehearsalOptions = {},
+): Promise<MemoryReport> => {
+  const rehearsal = rehearsalOf(gpu, options)
+  await run(rehearsal)
+  return rehearsal.memory()
 }
 
 const nothing = (): void => {}

@@ -5,6 +5,7 @@ import {
   linear,
   openDevice,
   OutOfMemoryError,
+  plan,
   rehearsalOf,
   valueAndGrad,
   type Gpu,
@@ -36,6 +37,16 @@ describe("a rehearsal", () => {
     expect(await trainTwice(rehearsal)).toEqual(await trainTwice(gpu))
     expect([...(await rehearsal.tensor([1, 2, 3]).exp().data())]).toEqual([0, 0, 0])
     expect([isRehearsal(gpu), isRehearsal(rehearsal)]).toEqual([false, true])
+    gpu.destroy()
+  })
+
+  test("plans what a run takes", async () => {
+    const gpu = await openDevice()
+    const planned = await plan(gpu, trainTwice)
+    expect(gpu.memory().peak).toBe(0)
+    await trainTwice(gpu)
+    expect(planned).toEqual(gpu.memory())
+    await expect(plan(gpu, trainTwice, { memoryLimit: planned.peak / 2 })).rejects.toThrow(OutOfMemoryError)
     gpu.destroy()
   })
 
