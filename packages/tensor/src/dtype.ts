@@ -1,4 +1,5 @@
 import { bfloat16ToFloat32, float16ToFloat32, float32ToBfloat16, float32ToFloat16 } from "./io/half.ts"
+import { ShapeError } from "./errors.ts"
 import { fromQuantizedWords, isQuantized, quantizedForm, type QuantizedType } from "./quantized.ts"
 
 export { isQuantized, quantizedForm, type QuantizedForm, type QuantizedType } from "./quantized.ts"
@@ -69,3 +70,20 @@ export const storedArray = (
 /** The dtype that a host array is stored as. */
 export const dtypeOf = (data: HostArray): ComputeType =>
   data instanceof Float32Array ? "f32" : data instanceof Int32Array ? "i32" : "u32"
+
+const ranges = { f32: [-Infinity, Infinity], i32: [-(2 ** 31), 2 ** 31 - 1], u32: [0, 2 ** 32 - 1] } as const
+
+/** Refuses a number that `dtype` does not have. */
+export const checkNumber = (operation: string, value: number, dtype: ComputeType): void => {
+  if (!(dtype in ranges)) throw new ShapeError(operation, `takes f32, i32 or u32, not ${String(dtype)}`)
+  const [low, high] = ranges[dtype]
+  if (dtype !== "f32" && !(Number.isInteger(value) && value >= low && value <= high))
+    throw new ShapeError(operation, `${value} is no number of ${dtype}: it has the whole ones from ${low} to ${high}`)
+}
+
+/** Refuses what is no dtype. */
+export const checkDType = (operation: string, dtype: DType): void => {
+  if (isQuantized(dtype)) quantizedForm(dtype)
+  else if (!(dtype in ranges || dtype === "f16" || dtype === "bf16" || dtype === "bool"))
+    throw new ShapeError(operation, `there is no dtype ${String(dtype)}`)
+}

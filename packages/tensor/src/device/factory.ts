@@ -1,5 +1,7 @@
 import {
   bytesOf,
+  checkDType,
+  checkNumber,
   dtypeOf,
   isQuantized,
   quantizedForm,
@@ -25,22 +27,6 @@ export type FilledType = ComputeType | HalfType | "bool"
 
 const halves = { f16: float32ToFloat16, bf16: float32ToBfloat16 } as const
 const arrays = { f32: Float32Array, i32: Int32Array, u32: Uint32Array } as const
-const ranges = { f32: [-Infinity, Infinity], i32: [-(2 ** 31), 2 ** 31 - 1], u32: [0, 2 ** 32 - 1] } as const
-
-/** Refuses a number that `dtype` does not have. */
-export const checkNumber = (operation: string, value: number, dtype: ComputeType): void => {
-  if (!(dtype in ranges)) throw new ShapeError(operation, `takes f32, i32 or u32, not ${String(dtype)}`)
-  const [low, high] = ranges[dtype]
-  if (dtype !== "f32" && !(Number.isInteger(value) && value >= low && value <= high))
-    throw new ShapeError(operation, `${value} is no number of ${dtype}: it has the whole ones from ${low} to ${high}`)
-}
-
-/** Refuses what is no dtype. */
-export const checkDType = (operation: string, dtype: DType): void => {
-  if (isQuantized(dtype)) quantizedForm(dtype)
-  else if (!(dtype in arrays || dtype in halves || dtype === "bool"))
-    throw new ShapeError(operation, `there is no dtype ${String(dtype)}`)
-}
 
 /** Refuses what is no shape, no dtype, or not one of whole groups. */
 const checkSpec = (operation: string, shape: Shape, dtype: DType): void => {

@@ -1,6 +1,7 @@
 import type { AdapterInfo } from "../adapter/info.ts"
 import {
   bytesOf,
+  checkNumber,
   computeType,
   dtypeOf,
   hostArray,
@@ -23,7 +24,7 @@ import { Program } from "../program/program.ts"
 import { Workspace } from "../program/workspace.ts"
 import { compileFunction, type Compiled, type Outputs } from "./compiled.ts"
 import { Faults } from "./faults.ts"
-import { checkNumber, TensorFactory } from "./factory.ts"
+import { TensorFactory } from "./factory.ts"
 import { KernelChoice, type KernelChoiceOptions } from "./kernel-choice.ts"
 import { Pipelines } from "./pipelines.ts"
 import { BufferPool, type MemoryReport } from "./pool.ts"

@@ -1,4 +1,5 @@
 import {
+  checkDType,
   computeType,
   isHalf,
   isQuantized,
@@ -10,7 +11,6 @@ import {
   type Shape,
 } from "../dtype.ts"
 import { ShapeError, TensorError } from "../errors.ts"
-import { checkDType } from "../device/factory.ts"
 import type { Gpu } from "../device/gpu.ts"
 import { argReduce } from "../kernels/arg-reduce.ts"
 import { crossEntropy, type CrossEntropyOptions } from "../kernels/cross-entropy.ts"

@@ -1,5 +1,4 @@
-import { computeType, isPacked, sameShape, showShape, sizeOf, type Shape } from "../dtype.ts"
-import { checkNumber } from "../device/factory.ts"
+import { checkNumber, computeType, isPacked, sameShape, showShape, sizeOf, type Shape } from "../dtype.ts"
 import { ShapeError } from "../errors.ts"
 import type { View } from "../graph/node.ts"
 import type { Tensor } from "../graph/tensor.ts"

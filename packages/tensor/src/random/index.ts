@@ -1,6 +1,5 @@
-import { checkNumber } from "../device/factory.ts"
 import type { Gpu } from "../device/gpu.ts"
-import type { Shape } from "../dtype.ts"
+import { checkNumber, type Shape } from "../dtype.ts"
 import type { Tensor } from "../graph/tensor.ts"
 import { ShapeError } from "../errors.ts"
 import { draw, keysFrom } from "../kernels/random.ts"
