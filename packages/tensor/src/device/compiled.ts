@@ -2,20 +2,13 @@ import { TensorError } from "../errors.ts"
 import { Node, type Spec, type Value } from "../graph/node.ts"
 import { Tensor } from "../graph/tensor.ts"
 import type { Program } from "../program/program.ts"
+import { explanationOf, type Explanation } from "./explanation.ts"
 import type { Gpu } from "./gpu.ts"
 import { profileOf, type Profile } from "./profile.ts"
 import type { Storage } from "./storage.ts"
 
 /** What a compiled function may return. */
 export type Outputs = Tensor | readonly Tensor[] | Readonly<Record<string, Tensor>>
-
-export interface Explanation {
-  /** Kernel launches of one call. */
-  readonly launches: number
-  readonly kernels: readonly string[]
-  /** Bytes of intermediates after planning. */
-  readonly workspaceBytes: number
-}
 
 export interface Compiled<Args extends readonly Tensor[], Result> {
   (...inputs: Args): Result
@@ -103,10 +96,7 @@ export const compileFunction = <Args extends readonly Tensor[], Result extends O
     return rebuild(program.run(host.storages(args), owner))
   }
   return Object.assign(call, {
-    explain: (...args: Args): Explanation => {
-      const { program } = lookup(args)
-      return { launches: program.launches, kernels: program.kernels, workspaceBytes: program.workspaceBytes }
-    },
+    explain: (...args: Args): Explanation => explanationOf(lookup(args).program),
     profile: async (...args: Args): Promise<Profile> => {
       host.ready(owner)
       if (gpu.rehearses) throw new TensorError("profile", "a rehearsal runs no kernels that could be timed")

@@ -23,6 +23,7 @@ import { lower } from "../program/lower.ts"
 import { Program } from "../program/program.ts"
 import { Workspace } from "../program/workspace.ts"
 import { compileFunction, type Compiled, type Outputs } from "./compiled.ts"
+import { explanationOf, type Explanation } from "./explanation.ts"
 import { Faults } from "./faults.ts"
 import { TensorFactory } from "./factory.ts"
 import { KernelChoice, type KernelChoiceOptions } from "./kernel-choice.ts"
@@ -164,6 +165,17 @@ export class Gpu extends TensorFactory {
   /** Memory that only the garbage collector gave back, by where it was made; empty without `trackLeaks`. */
   leaks(): readonly Leak[] {
     return this.#leaks?.report() ?? []
+  }
+
+  /** The kernels that reading `tensors` would launch. Nothing is computed. */
+  explain(...tensors: readonly Tensor[]): Explanation {
+    const pending = tensors.map(({ value }) => value).filter(({ node, output }) => !node.memory[output])
+    const program = this.#program(pending, [], [], { once: true })
+    try {
+      return explanationOf(program)
+    } finally {
+      program.dispose()
+    }
   }
 
   /** Runs what is needed to give `tensors` memory, all in one program. */

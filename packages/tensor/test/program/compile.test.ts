@@ -180,17 +180,6 @@ describe("a compiled function", () => {
     }
   })
 
-  test("explains itself", () => {
-    const x = random([4, 12], 6)
-    const { launches, kernels, workspaceBytes } = gpu
-      .compile((x: Tensor) => rmsNorm(x.add(1), norm, 1e-5).sum(1))
-      .explain(x)
-    expect(launches).toBe(3)
-    expect(kernels).toHaveLength(3)
-    expect(kernels.some((kernel) => kernel.startsWith("rmsNorm"))).toBe(true)
-    expect(workspaceBytes).toBeGreaterThan(0)
-  })
-
   test("refuses to run once memory that it reads is disposed of", () => {
     const w = gpu.tensor([1, 2])
     const scale = gpu.compile((x: Tensor) => x.mul(w))
