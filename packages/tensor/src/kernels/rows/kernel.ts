@@ -35,7 +35,7 @@ export interface Fold {
   readonly next: (value: string, of: (value: string) => string) => string
   /** The value of two parts; by default their sum. */
   readonly combine?: (a: string, b: string) => string
-  /** Any order gives the same bits, as for a maximum: blocks need not be joined one by one. */
+  /** Any order gives the same bits, as for a maximum: `next` is `combine` with the element, and nothing goes one by one. */
   readonly anyOrder?: true
 }
 

@@ -72,15 +72,19 @@ ${entry}
 }`
 }
 
-/** Takes one unit into the values of a part, element by element. */
+const sum = (a: string, b: string) => `${a} + ${b}`
+
+/** Takes one unit into the values of a part: element by element, or where any order will do, all of them at once. */
 const advance = (folds: readonly Fold[], vector: boolean): string => {
   const elements = vector ? ["x", "y", "z", "w"].map((c) => (v: string) => `${v}.${c}`) : [(v: string) => v]
   return folds
-    .flatMap(({ name, next }) => elements.map((of) => `part_${name} = ${next(`part_${name}`, of)};`))
+    .flatMap(({ name, next, combine = sum, anyOrder }) => {
+      const [x, y, z, w] = elements
+      const all = (v: string) => combine(combine(x!(v), y!(v)), combine(z!(v), w!(v)))
+      return (vector && anyOrder ? [all] : elements).map((of) => `part_${name} = ${next(`part_${name}`, of)};`)
+    })
     .join(" ")
 }
-
-const sum = (a: string, b: string) => `${a} + ${b}`
 
 /** Folds whose units `walk` takes through a block. */
 const foldParts = (folds: readonly Fold[], walk: string): Parts => ({
