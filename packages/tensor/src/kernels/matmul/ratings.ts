@@ -1,5 +1,6 @@
-import type { AdapterInfo } from "../../adapter/info.ts"
+import type { AdapterInfo, Processor } from "../../adapter/info.ts"
 import { bySubgroup, plain, type Candidate, type Panels, type Rating, type Ratings } from "./choice.ts"
+import type { SubgroupTile } from "./subgroup.ts"
 
 type Rates = Readonly<Record<string, readonly [nn: number, nt: number, ntFar: number, tn: number]>>
 
@@ -21,7 +22,7 @@ const lavapipe: Rates = {
 
 /** The same on an Intel Xeon whose cores have caches of 64 KiB for instructions. */
 const lavapipeOfLargeCaches: Rates = {
-  "subgroup of 8: 48×64 by 4, memory": [27.8, 28.8, 28.4, 27.8],
+  "subgroup of 8: 48×64 by 4, memory": [27.8, 28.8, 27.3, 27.8],
   "subgroup of 8: 32×64 by 4, memory": [25.9, 26.3, 26.4, 25.2],
   "subgroup of 8: 32×64 by 2, memory": [23.9, 23.8, 22.8, 25.9],
   "subgroup of 8: 48×32 by 4, memory": [26, 26.9, 26.6, 27],
@@ -33,7 +34,8 @@ const lavapipeOfLargeCaches: Rates = {
   "subgroup of 8: 1×64 by 4, memory": [3.4, 3.4, 3.1, 3.6],
   plain: [1, 1, 1, 1],
 }
-const largeCache = 64 * 2 ** 10
+
+const isLarge = (processor: Processor | undefined): boolean => (processor?.instructionCache ?? 0) >= 64 * 2 ** 10
 
 /** The same with subgroups of 4 on SwiftShader. */
 const swiftShader: Rates = {
@@ -59,28 +61,46 @@ export const knownRatings = (
   cores: number,
 ): Ratings | undefined => {
   if (kind === "gpu") return undefined
-  const ofLavapipe = (processor?.instructionCache ?? 0) >= largeCache ? lavapipeOfLargeCaches : lavapipe
-  const rates = kind === "lavapipe" ? ofLavapipe : swiftShader
+  const rates = kind === "lavapipe" ? (isLarge(processor) ? lavapipeOfLargeCaches : lavapipe) : swiftShader
   return candidates.some(({ id }) => id !== plain.id && rates[id]) ? table(rates, cores) : undefined
 }
 
-/**
- * Where products gain from operands in panels: on lavapipe. How fast that is follows from the rating of the same tile for
- * `tn`, by proportions measured as the rates above.
- */
-export const panelsFor = ({ kind }: AdapterInfo, lanes: number, ratings: Ratings): Panels | undefined => {
+/** What panels are made for, and how much faster that is than another tile is for `tn`: measured as the rates above. */
+interface PanelRate {
+  readonly rows: number
+  readonly than: SubgroupTile
+  readonly by: number
+  /** Multiply-adds from which on it pays. The layers of a small model keep to one launch a product. */
+  readonly products: number
+}
+
+const panelRate: PanelRate = {
+  rows: 32,
+  than: { rows: 32, quads: 2, depth: 2, accumulators: "memory" },
+  by: 1.065,
+  products: 2 ** 27,
+}
+const panelRateOfLargeCaches: PanelRate = {
+  rows: 64,
+  than: { rows: 48, quads: 2, depth: 4, accumulators: "memory" },
+  by: 1.1,
+  products: 2 ** 28,
+}
+
+/** Where products gain from operands in panels: on lavapipe. */
+export const panelsFor = ({ kind, processor }: AdapterInfo, lanes: number, ratings: Ratings): Panels | undefined => {
   if (kind !== "lavapipe" || lanes !== 8) return undefined
-  const tile = bySubgroup(lanes, { rows: 32, quads: 2, depth: 2, accumulators: "memory" })
-  const rating = ratings.tn[tile.id]
+  const { rows, than, by, products } = isLarge(processor) ? panelRateOfLargeCaches : panelRate
+  const rating = ratings.tn[bySubgroup(lanes, than).id]
   if (!rating) return undefined
-  const [alone, together] = [1.065 * rating.alone, 1.065 * rating.together]
+  const candidate = bySubgroup(lanes, { rows, quads: 2, depth: 2, accumulators: "memory" })
+  const [alone, together] = [by * rating.alone, by * rating.together]
   return {
-    candidate: { ...tile, id: `panels, ${tile.id}` },
+    candidate: { ...candidate, id: `panels, ${candidate.id}` },
     rating: { alone, together },
     making: together / 54,
     launch: 30_000,
-    // The layers of a small model keep to one launch a product.
-    least: { products: 2 ** 27, steps: 512 },
+    least: { products, steps: 512 },
   }
 }
 
