@@ -22,6 +22,9 @@ export type PackedType = HalfType | QuantizedType
 /** What the host hands over and gets back: f32 for every floating-point dtype, u32 for `bool`. */
 export type HostArray = Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>
 
+/** Arrays of the types that kernels compute in. */
+export const arrays = { f32: Float32Array, i32: Int32Array, u32: Uint32Array } as const
+
 export type Shape = readonly number[]
 
 /** Bytes of one element of the dtypes that kernels compute in. */
@@ -53,7 +56,7 @@ export const hostArray = (dtype: DType, bytes: ArrayBuffer): HostArray => {
   if (dtype === "bf16") return bfloat16ToFloat32(new Uint16Array(bytes))
   if (isQuantized(dtype)) return fromQuantizedWords(quantizedForm(dtype), bytes)
   const type = computeType(dtype)
-  return type === "f32" ? new Float32Array(bytes) : type === "i32" ? new Int32Array(bytes) : new Uint32Array(bytes)
+  return new arrays[type](bytes)
 }
 
 /** The elements of `data`, which is a host array of `dtype`, as they are stored: whole words. */

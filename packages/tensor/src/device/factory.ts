@@ -1,4 +1,5 @@
 import {
+  arrays,
   bytesOf,
   checkDType,
   checkNumber,
@@ -26,7 +27,6 @@ import type { Storage } from "./storage.ts"
 export type FilledType = ComputeType | HalfType | "bool"
 
 const halves = { f16: float32ToFloat16, bf16: float32ToBfloat16 } as const
-const arrays = { f32: Float32Array, i32: Int32Array, u32: Uint32Array } as const
 
 /** Refuses what is no shape, no dtype, or not one of whole groups. */
 const checkSpec = (operation: string, shape: Shape, dtype: DType): void => {

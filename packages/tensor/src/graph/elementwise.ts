@@ -33,9 +33,10 @@ export abstract class Elementwise {
   maximum(other: Tensor | number): Tensor {
     return this.map("maximum", other)
   }
-  /** Limits each element to [low, high]. The gradient passes where it lies within. */
-  clamp(low: number, high: number): Tensor {
-    return this.maximum(low).minimum(high)
+  /** Limits each element to [low, high]; a bound that is null or left out is none. The gradient passes where it lies within. */
+  clamp(low: number | null = null, high: number | null = null): Tensor {
+    if (low === null) return this.minimum(high ?? Infinity)
+    return high === null ? this.maximum(low) : this.maximum(low).minimum(high)
   }
   /** `this` to the power of `exponent`. A negative base has powers of whole exponents only; others are NaN. */
   pow(exponent: Tensor | number): Tensor {

@@ -87,7 +87,7 @@ export class Tensor extends Elementwise {
   }
 
   /**
-   * The same values as another dtype: f32 → i32 or u32 truncates and saturates (NaN is 0), `bool` is 1 for everything but 0, f16 and
+   * The same values as another dtype: f32 → i32 or u32 truncates and saturates (NaN is 0), `bool` is 1 for all but 0, f16 and
    * bf16 round to nearest even, int8 and int4 to the nearest multiple of what the largest of their group needs. The
    * gradient passes between floating-point dtypes, as f32, but for quantised ones, which have none.
    */
@@ -103,12 +103,6 @@ export class Tensor extends Elementwise {
     if (computeType(this.dtype) === "f32") return super.remainder(other)
     const [dividend, divisor] = this.#alike("remainder", [this, other])
     return integerRemainder(dividend!, divisor!)
-  }
-
-  /** Limits each element to [low, high]; a bound that is null or left out is none. The gradient passes where it lies within. */
-  override clamp(low: number | null = null, high: number | null = null): Tensor {
-    if (low === null) return high === null ? this : this.minimum(high)
-    return high === null ? this.maximum(low) : super.clamp(low, high)
   }
 
   /** `value` in the shape and compute type of this tensor, without memory. */

@@ -1,4 +1,4 @@
-import type { ComputeType, HostArray } from "../dtype.ts"
+import { arrays, type ComputeType, type HostArray } from "../dtype.ts"
 import { float16ToFloat32 } from "./half.ts"
 
 /** How elements of each kind and size (NumPy's names) are read, and what they become: floats f32, the others i32 or u32. */
@@ -25,8 +25,6 @@ export type ElementKind = keyof typeof readers
 export const isElementKind = (kind: string): kind is ElementKind => Object.hasOwn(readers, kind)
 
 export const bytesOfKind = (kind: ElementKind): number => Number(kind[1])
-
-const arrays = { f32: Float32Array, i32: Int32Array, u32: Uint32Array } as const
 
 /**
  * All elements of `bytes` as the GPU stores them. A float beyond f32 becomes infinite; of a whole number that does not fit,

@@ -3,21 +3,15 @@ import type { DeviceTraits, Forms } from "../graph/fused-op.ts"
 import { attentionLaunches } from "../kernels/attention/attention.ts"
 import { rowForm, rowLaunch } from "../kernels/rows/launch.ts"
 import { softmaxRows } from "../kernels/softmax.ts"
-import { packParams, type Grid, type Kernel } from "../program/kernel.ts"
+import type { Kernel } from "../program/kernel.ts"
 import { median, timeLaunches, type Launch } from "../program/timing.ts"
-
-/** A launch on buffers that are told by their names. */
-interface NamedLaunch {
-  readonly kernel: Kernel
-  readonly params: readonly number[]
-  readonly grid: Grid
-}
+import { bindLaunch, type UnboundLaunch } from "./bind.ts"
 
 /** Which form is faster: that of the launches that take less time together. */
 interface Question {
   readonly of: keyof Forms
-  readonly forms: Readonly<Record<string, readonly NamedLaunch[]>>
-  /** What the buffers hold. */
+  readonly forms: Readonly<Record<string, readonly UnboundLaunch[]>>
+  /** What the buffers hold, by their names in the kernels. */
   readonly data: () => Readonly<Record<string, Float32Array<ArrayBuffer> | Int32Array<ArrayBuffer>>>
 }
 
@@ -28,7 +22,7 @@ const inForm = (device: DeviceTraits, forms: Partial<Forms>): DeviceTraits => ({
 
 const rowsOf = (device: DeviceTraits): Question => {
   const [rows, width] = [device.isSoftware ? 512 : 8192, 1024]
-  const launch = (form: Forms["rows"]): readonly NamedLaunch[] => [
+  const launch = (form: Forms["rows"]): readonly UnboundLaunch[] => [
     {
       ...rowLaunch(softmaxRows, rows, rowForm(softmaxRows, rows, width, inForm(device, { rows: form }))),
       params: [rows, width],
@@ -116,30 +110,15 @@ const fastestOf = async (
       return [name, buffer]
     }),
   )
-  const uniforms: GPUBuffer[] = []
-  const launchOf = ({ kernel, params, grid: [x, y, z] }: NamedLaunch): Launch => {
-    const bytes = packParams(kernel, params)
-    const uniform = device.createBuffer({ size: bytes.byteLength, usage: 0x0040 | 0x0008 }) // UNIFORM | COPY_DST
-    uniforms.push(uniform)
-    device.queue.writeBuffer(uniform, 0, bytes)
-    const pipeline = pipelines.get(kernel)
-    const bound = [uniform, ...kernel.buffers.map(({ name }) => buffers.get(name)!)]
-    const group = device.createBindGroup({
-      layout: pipeline.getBindGroupLayout(0),
-      entries: bound.map((buffer, binding) => ({ binding, resource: { buffer } })),
-    })
-    return (pass) => {
-      pass.setPipeline(pipeline)
-      pass.setBindGroup(0, group)
-      for (let i = 0; i < launchesPerSample; i++) pass.dispatchWorkgroups(x, y, z)
-    }
-  }
   const contenders = Object.entries(forms).map(([form, launches]) => {
-    const encoded = launches.map(launchOf)
+    const bound = launches.map((each) => {
+      const own = each.kernel.buffers.map(({ name }) => buffers.get(name)!)
+      return bindLaunch(device, pipelines, each, own, launchesPerSample)
+    })
     const all: Launch = (pass) => {
-      for (const launch of encoded) launch(pass)
+      for (const { launch } of bound) launch(pass)
     }
-    return { form, all, samples: [] as number[] }
+    return { form, all, uniforms: bound.map(({ uniform }) => uniform), samples: [] as number[] }
   })
   try {
     // The first round pays for more than its work.
@@ -149,7 +128,7 @@ const fastestOf = async (
       if (round > 0) contenders.forEach(({ samples }, i) => samples.push(times[i]!))
     }
   } finally {
-    for (const buffer of [...buffers.values(), ...uniforms]) buffer.destroy()
+    for (const buffer of [...buffers.values(), ...contenders.flatMap(({ uniforms }) => uniforms)]) buffer.destroy()
   }
   return contenders.reduce((best, other) => (median(other.samples) < median(best.samples) ? other : best)).form
 }

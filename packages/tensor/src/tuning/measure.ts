@@ -7,8 +7,8 @@ import {
   type Ratings,
 } from "../kernels/matmul/choice.ts"
 import type { Problem } from "../kernels/matmul/problem.ts"
-import { packParams } from "../program/kernel.ts"
-import { median, timeLaunches, type Launch } from "../program/timing.ts"
+import { median, timeLaunches } from "../program/timing.ts"
+import { bindLaunch } from "./bind.ts"
 
 export interface MeasureOptions {
   /** Nanoseconds that one sample takes at least, where the largest product allows. */
@@ -137,26 +137,18 @@ class Bench {
 
   /** Nanoseconds of one sample of each trial. */
   async time(trials: readonly Trial[]): Promise<readonly number[]> {
-    const params: GPUBuffer[] = []
-    const launches = trials.map((trial): Launch => {
-      const { kernel, params: values, grid } = trial.candidate.launch(problemOf(trial))
-      const bytes = packParams(kernel, values)
-      const uniform = this.#device.createBuffer({ size: bytes.byteLength, usage: 0x0040 | 0x0008 }) // UNIFORM | COPY_DST
-      params.push(uniform)
-      this.#device.queue.writeBuffer(uniform, 0, bytes)
-      const pipeline = this.#pipelines.get(kernel)
-      const group = this.#device.createBindGroup({
-        layout: pipeline.getBindGroupLayout(0),
-        entries: [uniform, ...this.#operands].map((buffer, binding) => ({ binding, resource: { buffer } })),
-      })
-      return (pass) => {
-        pass.setPipeline(pipeline)
-        pass.setBindGroup(0, group)
-        for (let i = 0; i < trial.repeats; i++) pass.dispatchWorkgroups(grid[0], grid[1], grid[2])
-      }
-    })
+    const bound = trials.map((trial) =>
+      bindLaunch(
+        this.#device,
+        this.#pipelines,
+        trial.candidate.launch(problemOf(trial)),
+        this.#operands,
+        trial.repeats,
+      ),
+    )
+    const launches = bound.map(({ launch }) => launch)
     const { times } = await timeLaunches(this.#device, this.#device.createCommandEncoder(), launches)
-    for (const buffer of params) buffer.destroy()
+    for (const { uniform } of bound) uniform.destroy()
     return times
   }
 
