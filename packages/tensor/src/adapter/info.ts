@@ -32,6 +32,8 @@ export interface AdapterInfo {
   readonly subgroupMaxSize: number
   /** WebGPU features on offer, sorted. */
   readonly features: readonly string[]
+  /** What WGSL can say here beyond its core, sorted. */
+  readonly languageFeatures: readonly string[]
   /** The kinds of adapter that come before this one and are not to be had here. */
   readonly skipped: readonly SkippedAdapter[]
 }
@@ -39,8 +41,9 @@ export interface AdapterInfo {
 /** The oldest Mesa whose lavapipe Dawn 0.6 accepts: 22.3 lacks features that it requires. */
 export const OLDEST_MESA = 25
 
-/** Reads what the driver says about `adapter`. */
+/** Reads what the driver says about `adapter`, and `gpu` about its language. */
 export function describeAdapter(
+  gpu: GPU,
   adapter: GPUAdapter,
   skipped: readonly SkippedAdapter[],
   processor?: Processor,
@@ -61,6 +64,7 @@ export function describeAdapter(
     subgroupMinSize: subgroupMinSize ?? 0,
     subgroupMaxSize: subgroupMaxSize ?? 0,
     features: [...adapter.features].sort(),
+    languageFeatures: [...gpu.wgslLanguageFeatures].sort(),
     skipped,
   }
 }

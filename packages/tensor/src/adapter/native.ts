@@ -157,5 +157,5 @@ async function open(skipped: readonly SkippedAdapter[], drivers?: readonly strin
     return undefined
   }
   for (const [name, value] of Object.entries(globals)) (globalThis as Record<string, unknown>)[name] ??= value
-  return { gpu, info: describeAdapter(adapter, skipped, readProcessor()), shelf: fileShelf() }
+  return { gpu, info: describeAdapter(gpu, adapter, skipped, readProcessor()), shelf: fileShelf() }
 }

@@ -72,7 +72,7 @@ async function openBrowserGpu(gpu: GPU, wanted: AdapterKind | "auto"): Promise<O
   const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" })
   if (!adapter)
     throw new AdapterError("The browser offers no WebGPU adapter: enable hardware acceleration in its settings.")
-  const info = describeAdapter(adapter, [])
+  const info = describeAdapter(gpu, adapter, [])
   if (wanted === "auto" || wanted === info.kind) return { gpu, info, shelf: browserShelf }
   throw new AdapterError(`The browser offers ${info.name} ("${info.kind}"), not "${wanted}": use "auto".`)
 }

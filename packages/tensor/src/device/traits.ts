@@ -2,6 +2,7 @@ import type { AdapterInfo } from "../adapter/info.ts"
 import type { DeviceTraits, Forms } from "../graph/fused-op.ts"
 import { candidatesFor, choiceOf, withoutCandidate, type Candidate, type Ratings } from "../kernels/matmul/choice.ts"
 import { knownRatings, nominalRatings, panelsFor } from "../kernels/matmul/ratings.ts"
+import { numbersOfSubgroups } from "../program/kernel.ts"
 import type { WrongKernel } from "./self-test.ts"
 
 /** How fast kernels are on an adapter, and how that came to be known. Speeds decide what runs, never its result. */
@@ -23,6 +24,8 @@ export interface Tuning {
 export const fixedSubgroupSize = (device: GPUDevice, { subgroupMinSize, subgroupMaxSize }: AdapterInfo): number =>
   subgroupMinSize === subgroupMaxSize && device.features.has("subgroups") ? subgroupMinSize : 0
 
+const numbersSubgroups = ({ languageFeatures }: AdapterInfo): boolean => languageFeatures.includes(numbersOfSubgroups)
+
 /** Matrix kernels that may serve a device. */
 export const candidatesOf = (device: GPUDevice, adapter: AdapterInfo): readonly Candidate[] =>
   candidatesFor(adapter, fixedSubgroupSize(device, adapter))
@@ -38,10 +41,12 @@ export const untuned = (adapter: AdapterInfo, candidates: readonly Candidate[]):
 }
 
 /** On a CPU subgroups are the lanes of a core's registers; on SwiftShader a barrier costs more than reading again. */
-const knownForms = ({ kind, isSoftware, subgroupMinSize, subgroupMaxSize }: AdapterInfo): Forms => {
+const knownForms = (adapter: AdapterInfo): Forms => {
+  const { kind, isSoftware, subgroupMinSize, subgroupMaxSize } = adapter
   const inRegisters = subgroupMinSize === subgroupMaxSize && (subgroupMinSize === 4 || subgroupMinSize === 8)
   const onCpu = inRegisters ? "subgroup" : "invocation"
-  return { rows: kind === "swiftshader" ? "walked" : "held", attention: isSoftware ? onCpu : "workgroup" }
+  const walked = kind === "swiftshader" || (isSoftware && !numbersSubgroups(adapter))
+  return { rows: walked ? "walked" : "held", attention: isSoftware ? onCpu : "workgroup" }
 }
 
 /** What kernels may know of a device. */
@@ -55,6 +60,7 @@ export const traitsOf = (
   const choice = choiceOf(candidates, ratings, panelsFor(adapter, subgroupSize, ratings))
   return {
     subgroupSize,
+    numbersSubgroups: numbersSubgroups(adapter),
     isSoftware: adapter.isSoftware,
     maxStorageBuffers: device.limits.maxStorageBuffersPerShaderStage,
     maxBindingSize: device.limits.maxStorageBufferBindingSize,

@@ -29,6 +29,8 @@ export interface Emitter {
 export interface DeviceTraits {
   /** Lanes of a subgroup when that number is fixed and known, else 0: then subgroups are not used. */
   readonly subgroupSize: number
+  /** WGSL tells an invocation which subgroup of its workgroup it is in. */
+  readonly numbersSubgroups: boolean
   /** A driver that runs on the CPU: workgroup memory is slow there. */
   readonly isSoftware: boolean
   /** Storage buffers that one launch may bind. */

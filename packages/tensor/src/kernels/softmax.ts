@@ -47,10 +47,14 @@ const lineKernel = (log: boolean): Kernel => {
   let base = (i / p.inner) * p.length * p.inner + i % p.inner;
   var top = -0x1.fffffep+127f; var total = 0.0;
   for (var k = 0u; k < p.length; k++) { top = max(top, x[base + k * p.inner]); }
-  for (var block = 0u; block < p.length; block += 32u) {
-    var part = 0.0;
-    for (var k = block; k < min(block + 32u, p.length); k++) { part += exp(x[base + k * p.inner] - top); }
-    total += part;
+  for (var group = 0u; group < p.length; group += 256u) {
+    var ofGroup = 0.0;
+    for (var block = group; block < min(group + 256u, p.length); block += 32u) {
+      var part = 0.0;
+      for (var k = block; k < min(block + 32u, p.length); k++) { part += exp(x[base + k * p.inner] - top); }
+      ofGroup += part;
+    }
+    total += ofGroup;
   }
   let ${name} = ${of};
   for (var k = 0u; k < p.length; k++) {
@@ -81,7 +85,7 @@ const softmaxOp: FusedOp<Attributes> = {
 
 /**
  * eˣ / Σ eˣ along `axis`, or its logarithm, the largest element taken out first. Exponentials are summed in blocks of 32, in
- * order.
+ * order, then eight blocks, then those sums.
  */
 export const softmax = (x: Tensor, axis: number, log = false): Tensor =>
   applyFusedOne(softmaxOp, [x], { axis: axisOf(log ? "logSoftmax" : "softmax", x.shape, axis), log })

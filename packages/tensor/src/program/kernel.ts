@@ -12,6 +12,8 @@ export interface Kernel {
   readonly buffers: readonly BufferSpec[]
   /** Uses subgroup operations. */
   readonly subgroups?: boolean
+  /** Uses their numbers, a feature of the language that is not to be had everywhere. */
+  readonly numbersOfSubgroups?: boolean
   /** Declarations and `fn main`; called only when the pipeline is built. */
   readonly body: () => string
   /** A launch whose results are known, to be tried before those of others are believed. */
@@ -57,11 +59,15 @@ export const writes = (name: string, type = "f32"): BufferSpec => ({ name, type,
 
 export type Grid = readonly [x: number, y?: number, z?: number]
 
+/** The language feature that numbers the subgroups of a workgroup. */
+export const numbersOfSubgroups = "subgroup_id"
+
 /** The complete WGSL of `kernel`: binding 0 holds the parameters, the buffers follow. */
 export const wgsl = (kernel: Kernel): string => {
   const fields = Object.entries(kernel.params)
   return [
     kernel.subgroups ? "enable subgroups;" : "",
+    kernel.numbersOfSubgroups ? `requires ${numbersOfSubgroups};` : "",
     fields.length > 0 ? `struct Params { ${fields.map(([name, type]) => `${name}: ${type}`).join(", ")} }` : "",
     fields.length > 0 ? "@group(0) @binding(0) var<uniform> p: Params;" : "",
     ...kernel.buffers.map(
@@ -98,6 +104,10 @@ export const gridFor = (items: number, perWorkgroup: number): Grid => {
  */
 export const placement =
   "@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u"
+
+/** The same within subgroups of a fixed size, in kernels with {@link Kernel.numbersOfSubgroups}: lavapipe divides for `local`. */
+export const placementInSubgroup =
+  "@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) lane: u32"
 
 /** Start of `fn main` for kernels that run one invocation per item; `i` is the item, already bounds-checked. */
 export const perItem = (workgroupSize: number, count: string): string => `

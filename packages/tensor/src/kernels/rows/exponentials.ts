@@ -4,8 +4,8 @@ export interface Parts {
   readonly values: readonly { readonly name: string; readonly start: string }[]
   /** WGSL that declares `part_` values of the block that starts at the unit `block`. */
   readonly inBlock: string
-  /** WGSL that takes them, or their copies, into the values. */
-  readonly join: (part: (name: string) => string) => string
+  /** WGSL that takes them, or their copies, into the values, or into others of the same kind. */
+  readonly join: (part: (name: string) => string, into?: (name: string) => string) => string
 }
 
 /** Elements that share one rescaling of a running sum. */
@@ -53,12 +53,15 @@ export const exponentialParts = (
       part_top = highest;
       ${places.map(add).join("\n      ")}
     }`,
-    join: (part) => `{
-      let highest = max(top, ${part("top")});
-      let own = exp(top - highest); let other = exp(${part("top")} - highest);
-      ${energy ? `energy = fma(${moved("top", "total", "energy")}, own, ${moved(part("top"), part("total"), part("energy"))} * other);` : ""}
-      total = fma(${part("total")}, other, total * own);
-      top = highest;
-    }`,
+    join: (part, into = (name) => name) => {
+      const [top, total, energySum] = [into("top"), into("total"), into("energy")]
+      return `{
+      let highest = max(${top}, ${part("top")});
+      let own = exp(${top} - highest); let other = exp(${part("top")} - highest);
+      ${energy ? `${energySum} = fma(${moved(top, total, energySum)}, own, ${moved(part("top"), part("total"), part("energy"))} * other);` : ""}
+      ${total} = fma(${part("total")}, other, ${total} * own);
+      ${top} = highest;
+    }`
+    },
   }
 }

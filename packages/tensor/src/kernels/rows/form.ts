@@ -1,5 +1,5 @@
 import type { DeviceTraits } from "../../graph/fused-op.ts"
-import { blockOf, type RowKernel } from "./kernel.ts"
+import { blockOf, blocksOfGroup, type RowKernel } from "./kernel.ts"
 
 /** How rows are shared out. */
 export interface RowForm {
@@ -12,7 +12,7 @@ export interface RowForm {
   readonly threads: number
   /** Elements are loaded four at a time. */
   readonly vector: boolean
-  /** Lanes of the subgroups through which holders share what they found; 0 where they share it in workgroup memory. */
+  /** Lanes of the subgroups that hold a group of blocks each; 0 where holders share what they found in workgroup memory. */
   readonly lanes?: number
   /** The row fills all that its holders hold. */
   readonly whole?: boolean
@@ -27,7 +27,7 @@ const mostSharing = 96
 /** Rows from which on a software driver's lanes are busy with a row each. */
 const enoughRows = 16
 
-type FormTraits = Pick<DeviceTraits, "isSoftware" | "subgroupSize" | "forms">
+type FormTraits = Pick<DeviceTraits, "isSoftware" | "subgroupSize" | "numbersSubgroups" | "forms">
 
 /** The form for rows of `width` elements. Only speed depends on it. */
 export const rowForm = (kernel: RowKernel, rows: number, width: number, device: FormTraits): RowForm => {
@@ -44,8 +44,9 @@ export const rowForm = (kernel: RowKernel, rows: number, width: number, device: 
 }
 
 /** The holders of a row, if the kernel allows them and the row is neither short nor longer than all of them can hold. */
-const holders = (kernel: RowKernel, width: number, { isSoftware, subgroupSize }: FormTraits): RowForm | undefined => {
-  const lanes = isSoftware ? subgroupSize : 0
+const holders = (kernel: RowKernel, width: number, device: FormTraits): RowForm | undefined => {
+  const { isSoftware, subgroupSize, numbersSubgroups } = device
+  const lanes = isSoftware && numbersSubgroups && subgroupSize === blocksOfGroup(kernel) ? subgroupSize : 0
   const together = lanes > 0 ? lanes : 32
   const threads = Math.ceil(width / heldBlock / together) * together
   if (!canHold(kernel) || width % 4 !== 0 || width < 4 * heldBlock || threads > (lanes > 0 ? mostHolders : mostSharing))

@@ -1,8 +1,8 @@
-import { placement } from "../../program/kernel.ts"
+import { placement, placementInSubgroup } from "../../program/kernel.ts"
 import type { Parts } from "./exponentials.ts"
 import { heldBlock, type RowForm } from "./form.ts"
 import type { RowKernel } from "./kernel.ts"
-import { declare, rowOfGroup, sharedParts, type Writer } from "./writer.ts"
+import { declare, declareParts, joinInOrder, ofGroup, sharedParts, type Writer } from "./writer.ts"
 
 /** Units of four elements that an invocation holds. */
 const units = heldBlock / 4
@@ -14,11 +14,11 @@ const swizzleWgsl = `fn inTile(k: u32) -> u32 { return (k & ~7u) | ((k ^ (k >> 3
 /**
  * Each invocation holds as many elements as a block has in registers, from the first fold to the last map. On a CPU that is
  * its block. On a GPU neighbours hold neighbouring units, so that they load and store together, and find their blocks in
- * workgroup memory.
+ * workgroup memory. A workgroup too many does the last row again: were it to return, the rest would be conditional, and
+ * lavapipe loads with less care where no condition holds.
  */
 export const holders = (kernel: RowKernel, form: RowForm, shared: string[]): Writer => {
   const { threads, lanes = 0, whole = false } = form
-  const alone = threads === lanes
   const ofBlock = lanes > 0
   const place = (unit: number): string => (ofBlock ? `block + ${unit}u` : `own + ${unit * threads}u`)
   const through = (k: (unit: number) => string, v: (unit: number) => string, statements: string): string =>
@@ -43,49 +43,48 @@ export const holders = (kernel: RowKernel, form: RowForm, shared: string[]): Wri
   const share = ofBlock
     ? ""
     : `${held.map((unit) => `tile[inTile(${place(unit)})] = v${unit};`).join(" ")} workgroupBarrier();`
+  const throughMemory = (parts: Parts) => `${sharedParts(shared, parts, threads)} workgroupBarrier();
+  ${joinInOrder(kernel, parts, { i: "i", count: `${threads}u`, part: (name) => `parts_${name}[i]` })}`
   return {
     entry: `
 @compute @workgroup_size(${threads})
-fn main(${placement}${ofBlock ? ", @builtin(subgroup_invocation_id) lane: u32" : ""}) {
-  let own = ${alone ? "lane" : "local.x"};
-  ${rowOfGroup}`,
+fn main(${ofBlock ? placementInSubgroup : placement}) {
+  let own = ${ofBlock ? `subgroup * ${lanes}u + lane` : "local.x"};
+  let row = min(group.y * groups.x + group.x, p.rows - 1u);`,
     before: `let block = own * ${units}u;
   ${load.join("\n  ")}
   ${share}`,
     throughBlock: ofBlock ? throughHeld : throughTile,
     inBlocks: (parts, anyOrder = false) => {
-      const leave = alone ? "" : `${sharedParts(shared, parts, threads)} workgroupBarrier();`
-      const joined = ofBlock ? throughSubgroups(parts, { threads, lanes, anyOrder }) : throughMemory(parts, threads)
+      const joined = ofBlock ? throughSubgroups(shared, parts, { threads, lanes, anyOrder }) : throughMemory(parts)
       return `${declare(parts.values)}
-  { ${parts.inBlock} ${leave} ${joined} }`
+  { ${parts.inBlock} ${joined} }`
     },
     each: (_, statements, column = "") => throughHeld(`${column} ${statements}`),
     once: (statements) => `if (own == 0u) { ${statements} }`,
   }
 }
 
-const throughMemory = ({ join }: Parts, threads: number): string =>
-  `for (var i = 0u; i < ${threads}u; i++) { ${join((name) => `parts_${name}[i]`)} }`
-
-/** A lane loads one part of each subgroup's; the others get it by shuffles. Of a subgroup alone, lanes have them already. */
+/** A subgroup has a group of blocks: lanes tell each other through shuffles, subgroups through workgroup memory. */
 const throughSubgroups = (
-  { values, join }: Parts,
+  shared: string[],
+  parts: Parts,
   { threads, lanes, anyOrder }: { readonly threads: number; readonly lanes: number; readonly anyOrder: boolean },
 ): string => {
-  const loads = values.map(
-    ({ name }) => `let some_${name} = ${threads === lanes ? `part_${name}` : `parts_${name}[i + lane]`};`,
-  )
-  const steps = anyOrder
-    ? [join((name) => `some_${name}`)]
-    : Array.from({ length: lanes }, (_, l) => join((name) => `subgroupShuffle(some_${name}, ${l}u)`))
-  return `for (var i = 0u; i < ${threads}u; i += ${lanes}u) { ${loads.join(" ")} ${steps.join(" ")} }
-  ${anyOrder ? acrossLanes(lanes, join) : ""}`
-}
-
-/** Joins what the lanes of a subgroup have, in the order of a tree, so that all of them have the whole. */
-const acrossLanes = (lanes: number, join: Parts["join"]): string => {
-  const steps: string[] = []
-  for (let distance = lanes / 2; distance >= 1; distance /= 2)
-    steps.push(join((name) => `subgroupShuffleXor(${name}, ${distance}u)`))
-  return steps.join(" ")
+  const { values, join } = parts
+  const groups = threads / lanes
+  const each = (count: number, part: (name: string, i: number) => string, into?: (name: string) => string) =>
+    Array.from({ length: count }, (_, i) => join((name) => part(name, i), into)).join(" ")
+  const inOrder = () => `${declare(values, ofGroup)}
+  ${each(lanes, (name, lane) => `subgroupShuffle(part_${name}, ${lane}u)`, ofGroup)}`
+  const asTree = () => `${values.map(({ name }) => `var ${ofGroup(name)} = part_${name};`).join(" ")}
+  ${each(Math.log2(lanes), (name, step) => `subgroupShuffleXor(${ofGroup(name)}, ${1 << step}u)`, ofGroup)}`
+  const group = anyOrder ? asTree() : inOrder()
+  if (groups === 1) return `${group} ${join(ofGroup)}`
+  declareParts(shared, parts, groups)
+  const leave = values.map(({ name }) => `parts_${name}[subgroup] = ${ofGroup(name)};`).join(" ")
+  // What a constant names in workgroup memory, lavapipe loads once for all lanes; what a variable does, once for each.
+  return `${group}
+  if (lane == 0u) { ${leave} } workgroupBarrier();
+  ${each(groups, (name, i) => `parts_${name}[${i}u]`)}`
 }

@@ -2,9 +2,9 @@ import type { ComputeType } from "../../dtype.ts"
 import type { BufferSpec } from "../../program/kernel.ts"
 
 /**
- * Kernels that fold and map the rows of a matrix. Every fold has one order, whatever form does it: blocks of 64 elements (or
- * as many as the kernel says) in order, then the blocks. So a row has the same bits alone and among others, on one
- * invocation or on many.
+ * Kernels that fold and map the rows of a matrix. Every fold has one order, whatever form does it: blocks of 64 elements in
+ * order, then the blocks; or blocks of 32, then eight of them at a time, then those groups. So a row has the same bits alone
+ * and among others, on one invocation or on many.
  */
 export interface RowKernel {
   readonly name: string
@@ -12,7 +12,7 @@ export interface RowKernel {
   readonly block?: 32 | 64
   /**
    * WGSL of what every fold and map reads at the place `at`: to them it is `v`. Where a row is held in registers, which wants
-   * blocks of 32, it is read once; elsewhere each of them reads it again.
+   * blocks of 32 and no {@link RowText.exponentials}, it is read once; elsewhere each of them reads it again.
    */
   readonly value?: string
   /** Parameters after `rows` and `width`. */
@@ -25,6 +25,9 @@ export interface RowKernel {
 }
 
 export const blockOf = ({ block = 64 }: RowKernel): number => block
+
+/** Blocks that are joined before what they give is joined with that of others: as many as lavapipe's subgroups have lanes. */
+export const blocksOfGroup = (kernel: RowKernel): 8 | undefined => (kernel.block === 32 ? 8 : undefined)
 
 /** A running value of a fold. */
 export interface Fold {
@@ -55,7 +58,7 @@ export const largest = (name: string, value: string): Fold => ({
 export interface RowText {
   /**
    * Declares `top`, the largest of the elements that `element` gives at a place in a matrix, `total` = Σ exp(element − top)
-   * and, if asked, `energy` = Σ exp(element − top) · (element − top), in one walk.
+   * and, if asked, `energy` = Σ exp(element − top) · (element − top), in one walk. Not for kernels with a `value`.
    */
   readonly exponentials: (element: (at: string) => string, options?: { readonly energy?: boolean }) => string
   /** Declares the results of folds that go through the row together. `prepare` computes what they read. */

@@ -16,6 +16,7 @@ export const launchRows = (
   operands: readonly Operand[],
   params: readonly number[] = [],
 ): void => {
+  if (rows === 0) return
   const { kernel: inForm, grid } = rowLaunch(kernel, rows, rowForm(kernel, rows, width, emit.device))
   emit.launch(inForm, operands, [rows, width, ...params], grid)
 }
@@ -33,6 +34,7 @@ export const rowLaunch = (
       buffer.type === "T" ? { ...buffer, type: form.vector ? "vec4f" : "f32" } : buffer,
     ),
     subgroups: form.by === "lane" || (form.lanes ?? 0) > 0,
+    numbersOfSubgroups: (form.lanes ?? 0) > 0,
     body: () => bodyOf(kernel, form),
   },
   grid: gridFor(rows, form.by === "workgroup" || form.by === "holders" ? 1 : form.threads),
@@ -54,6 +56,7 @@ const bodyOf = (kernel: RowKernel, form: RowForm): string => {
       )
     },
     exponentials: (at, { energy = false } = {}) => {
+      if (kernel.value !== undefined) throw new Error("rows that can be held are folded: holding makes one walk of all")
       const options = { width: vector ? 4 : 1, blockUnits: unitsPerBlock(kernel, form), energy } as const
       return inBlocks(exponentialParts((k) => at(`base + ${k}`), options))
     },
@@ -90,5 +93,6 @@ const advance = (folds: readonly Fold[], vector: boolean): string => {
 const foldParts = (folds: readonly Fold[], walk: string): Parts => ({
   values: folds.map(({ name, start = "0.0" }) => ({ name, start })),
   inBlock: `${folds.map(({ name, start = "0.0" }) => `var part_${name} = ${start};`).join(" ")} ${walk}`,
-  join: (part) => folds.map(({ name, combine = sum }) => `${name} = ${combine(name, part(name))};`).join(" "),
+  join: (part, into = (name) => name) =>
+    folds.map(({ name, combine = sum }) => `${into(name)} = ${combine(into(name), part(name))};`).join(" "),
 })

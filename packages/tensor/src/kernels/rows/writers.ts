@@ -2,7 +2,7 @@ import { perItem, placement } from "../../program/kernel.ts"
 import type { RowForm } from "./form.ts"
 import { holders } from "./holders.ts"
 import { blockOf, type RowKernel } from "./kernel.ts"
-import { declare, rowOfGroup, sharedParts, type Writer } from "./writer.ts"
+import { declare, joinInOrder, rowOfGroup, sharedParts, type Writer } from "./writer.ts"
 
 /** Units, of one element or four, in a block. */
 export const unitsPerBlock = (kernel: RowKernel, { vector }: RowForm): number => blockOf(kernel) / (vector ? 4 : 1)
@@ -19,11 +19,14 @@ const readsAgain = (kernel: RowKernel, form: RowForm): Pick<Writer, "throughBloc
 /** One invocation does all blocks of a row. */
 const blocksAlone = (kernel: RowKernel, form: RowForm): Pick<Writer, "throughBlock" | "inBlocks"> => ({
   ...readsAgain(kernel, form),
-  inBlocks: ({ values, inBlock, join }) => `${declare(values)}
-  for (var block = 0u; block < units; block += ${unitsPerBlock(kernel, form)}u) {
-    ${inBlock}
-    ${join((name) => `part_${name}`)}
-  }`,
+  inBlocks: (parts) => `${declare(parts.values)}
+  ${joinInOrder(kernel, parts, {
+    i: "block",
+    count: "units",
+    step: unitsPerBlock(kernel, form),
+    part: (name) => `part_${name}`,
+    before: parts.inBlock,
+  })}`,
 })
 
 const invocation = (kernel: RowKernel, form: RowForm): Writer => ({
@@ -76,9 +79,8 @@ fn main(${placement}) {
     ${parts.inBlock}
     ${sharedParts(shared, parts, threads)}
     workgroupBarrier();
-    for (var i = 0u; i < min(${threads}u, (units - first + ${units - 1}u) / ${units}u); i++) {
-      ${parts.join((name) => `parts_${name}[i]`)}
-    }
+    let blocks = min(${threads}u, (units - first + ${units - 1}u) / ${units}u);
+    ${joinInOrder(kernel, parts, { i: "i", count: "blocks", part: (name) => `parts_${name}[i]` })}
     workgroupBarrier();
   }`,
     each: (_, statements, column = "") =>
