@@ -18,10 +18,8 @@ const forward: RowKernel = {
     writes("mean"),
     writes("inverse"),
   ],
-  body: ({ fold, each, once }) => `
-  ${fold([{ name: "whole", next: (sum, of) => `${sum} + ${of("v")}` }], "let v = x[at];")}
-  let center = whole / f32(p.width);
-  ${fold([{ name: "squares", next: (sum, of) => `fma(${of("d")}, ${of("d")}, ${sum})` }], "let d = x[at] - center;")}
+  body: ({ moments, each, once }) => `
+  ${moments((at) => `x[${at}]`)}
   let scale = inverseSqrt(squares / f32(p.width) + p.eps);
   ${each(["center", "scale"], "out[at] = fma((x[at] - center) * scale, w, b);", "let w = weight[k]; let b = bias[k];")}
   ${once("mean[row] = center; inverse[row] = scale;")}`,
@@ -96,7 +94,7 @@ const gradientOp: FusedOp<{ readonly adding: boolean }> = {
 /**
  * (x − mean) / √(variance + eps) · weight + bias over the last axis, the variance being the mean square deviation.
  * x: [..., D], weight and bias: [D]. J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer Normalization" (2016). Both means are
- * summed in blocks of 64, in order.
+ * taken of 16 elements, then of blocks of 64, then of those, in order.
  */
 export const layerNorm = (x: Tensor, weight: Tensor, bias: Tensor, eps = 1e-5): Tensor =>
   overRows("layerNorm", x, (rows) => applyFusedOne(normOp, [rows, weight, bias], { eps }))

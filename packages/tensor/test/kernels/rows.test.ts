@@ -9,7 +9,7 @@ import { expectClose, expectSameBits, randomArray } from "../reference.ts"
 const gpu = await testDevice()
 const lanes = gpu.traits.subgroupSize
 
-/** A kernel that walks its rows: of a row x its last element, log Σ eˣ, the entropy of softmax(x), and x / √Σ x². */
+/** A kernel that walks its rows: of a row x its last element, log Σ eˣ, the entropy of softmax(x), moments, and x / √Σ x². */
 const walks: RowKernel = {
   name: "walked rows under test",
   block: 32,
@@ -21,14 +21,17 @@ const walks: RowKernel = {
     writes("lse"),
     writes("last"),
     writes("entropy"),
+    writes("mean"),
+    writes("deviation"),
   ],
-  body: ({ fold, exponentials, each, once, element }) => `
+  body: ({ fold, exponentials, moments, each, once, element }) => `
+  ${moments((at) => `x[${at}]`)}
   ${exponentials((at) => `x[${at}]`, { energy: true })}
-  ${fold([{ name: "squares", next: (sum, of) => `fma(${of("v")}, ${of("v")}, ${sum})` }], "let v = x[at];")}
-  let factor = p.scale * inverseSqrt(squares);
+  ${fold([{ name: "lengths", next: (sum, of) => `fma(${of("v")}, ${of("v")}, ${sum})` }], "let v = x[at];")}
+  let factor = p.scale * inverseSqrt(lengths);
   ${each(["factor"], "out[at] = x[at] * factor * w;", "let w = weight[k];")}
   ${once(`lse[row] = top + log(total); last[row] = ${element("x", "(p.width - 1u)")};
-  entropy[row] = log(total) - energy / total;`)}`,
+  entropy[row] = log(total) - energy / total; mean[row] = center; deviation[row] = sqrt(squares / f32(p.width));`)}`,
 }
 
 /** One whose rows can be held: of a row x its largest, smallest and last element, Σ x, and x / √Σ x². */
@@ -140,12 +143,15 @@ describe("a row kernel", () => {
   test.each(sizes)("%i rows of %i, walked: every form gives the same bits", async (rows, width) => {
     const [x, weight] = [randomArray(rows * width, 1, -3, 3), randomArray(width, 2)]
     for (const { own, mapped, found } of await computed(walks, walking(width), x, weight)) {
-      const [lse, last, entropy] = found
+      const [lse, last, entropy, mean, deviation] = found
       const total = own.reduce((sum, v) => sum + Math.exp(v), 0)
       expect(last).toBe(own.at(-1))
       expectClose([lse!], [Math.log(total)], within)
       const expected = own.reduce((sum, v) => sum - (Math.exp(v) / total) * (v - Math.log(total)), 0)
       expectClose([entropy!], [expected], within)
+      const center = own.reduce((sum, v) => sum + v, 0) / width
+      const squares = own.reduce((sum, v) => sum + (v - center) ** 2, 0)
+      expectClose([mean!, deviation!], [center, Math.sqrt(squares / width)], within)
       expectClose(mapped, scaled(own, weight), within)
     }
   })
@@ -158,6 +164,25 @@ describe("a row kernel", () => {
       expect([most, least, last]).toEqual([Math.max(...own), Math.min(...own), own.at(-1)])
       expectClose([sum!], [own.reduce((all, v) => all + v, 0)], { abs: 1e-4, rel: 1e-5 })
       expectClose(mapped, scaled(own, weight), within)
+    }
+  })
+
+  test("moments neither cancel nor overflow, wherever the mean lies", async () => {
+    const width = 200
+    for (const [far, rest] of [
+      [1000, 1000],
+      [1e6, 0],
+      [0, 1e18],
+    ] as const) {
+      const x = randomArray(width, 3, -1, 1).map((v, i) => v + (i === 0 ? far : rest))
+      const center = x.reduce((sum, v) => sum + v, 0) / width
+      const deviation = Math.sqrt(x.reduce((sum, v) => sum + (v - center) ** 2, 0) / width)
+      for (const form of walking(width)) {
+        const outputs = applyFused(opOf(walks), [gpu.tensor(x, [1, width]), gpu.ones([width])], form)
+        const found = await gpu.readAll(outputs)
+        // √200 roundings of a deviation, as `momentParts` says.
+        expectClose([found[4]![0]!, found[5]![0]!], [center, deviation], { abs: 8.5e-7 * deviation, rel: 1e-6 })
+      }
     }
   })
 

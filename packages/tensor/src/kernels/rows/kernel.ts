@@ -12,7 +12,7 @@ export interface RowKernel {
   readonly block?: 32 | 64
   /**
    * WGSL of what every fold and map reads at the place `at`: to them it is `v`. Where a row is held in registers, which wants
-   * blocks of 32 and no {@link RowText.exponentials}, it is read once; elsewhere each of them reads it again.
+   * blocks of 32 and folds alone, it is read once; elsewhere each of them reads it again.
    */
   readonly value?: string
   /** Parameters after `rows` and `width`. */
@@ -61,6 +61,11 @@ export interface RowText {
    * and, if asked, `energy` = Σ exp(element − top) · (element − top), in one walk. Not for kernels with a `value`.
    */
   readonly exponentials: (element: (at: string) => string, options?: { readonly energy?: boolean }) => string
+  /**
+   * Declares `center`, the mean of the elements that `element` gives at a place in a matrix, and `squares` =
+   * Σ (element − center)², in one walk. Not for kernels with a `value`.
+   */
+  readonly moments: (element: (at: string) => string) => string
   /** Declares the results of folds that go through the row together. `prepare` computes what they read. */
   readonly fold: (folds: readonly Fold[], prepare?: string) => string
   /**

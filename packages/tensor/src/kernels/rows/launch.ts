@@ -3,6 +3,7 @@ import { gridFor, type Grid, type Kernel } from "../../program/kernel.ts"
 import { exponentialParts, type Parts } from "./exponentials.ts"
 import { formName, rowForm, type RowForm } from "./form.ts"
 import type { Fold, RowKernel, RowText } from "./kernel.ts"
+import { momentParts } from "./moments.ts"
 import { unitsPerBlock, writers } from "./writers.ts"
 
 export { rowForm, type RowForm } from "./form.ts"
@@ -55,11 +56,11 @@ const bodyOf = (kernel: RowKernel, form: RowForm): string => {
         folds.every(({ anyOrder }) => anyOrder),
       )
     },
-    exponentials: (at, { energy = false } = {}) => {
-      if (kernel.value !== undefined) throw new Error("rows that can be held are folded: holding makes one walk of all")
-      const options = { width: vector ? 4 : 1, blockUnits: unitsPerBlock(kernel, form), energy } as const
-      return inBlocks(exponentialParts((k) => at(`base + ${k}`), options))
-    },
+    exponentials: (at, { energy = false } = {}) =>
+      inBlocks(exponentialParts((k) => at(`base + ${k}`), { ...walkOf(kernel, form), energy })),
+    moments: (at) => `let origin = ${at("base")}${vector ? ".x" : ""};
+  ${inBlocks(momentParts((k) => at(`base + ${k}`), walkOf(kernel, form)))}
+  center += origin;`,
     element: (buffer, column) =>
       vector ? `${buffer}[base + ${column} / 4u][${column} % 4u]` : `${buffer}[base + ${column}]`,
   } satisfies RowText)
@@ -73,6 +74,12 @@ ${entry}
   ${before}
   ${statements}
 }`
+}
+
+/** How a walk of its own goes through a block. */
+const walkOf = (kernel: RowKernel, form: RowForm) => {
+  if (kernel.value !== undefined) throw new Error("rows that can be held are folded: holding makes one walk of all")
+  return { width: form.vector ? 4 : 1, blockUnits: unitsPerBlock(kernel, form) } as const
 }
 
 const sum = (a: string, b: string) => `${a} + ${b}`
