@@ -1,12 +1,4 @@
-/** What one invocation computes of a row's block, and how that joins what the blocks before it gave. */
-export interface Parts {
-  /** Values of the row, and what an empty row gives. */
-  readonly values: readonly { readonly name: string; readonly start: string }[]
-  /** WGSL that declares `part_` values of the block that starts at the unit `block`. */
-  readonly inBlock: string
-  /** WGSL that takes them, or their copies, into the values, or into others of the same kind. */
-  readonly join: (part: (name: string) => string, into?: (name: string) => string) => string
-}
+import type { Parts } from "./parts.ts"
 
 /** Elements that share one rescaling of a running sum. */
 const group = 16

@@ -1,8 +1,8 @@
 import { placement, placementInSubgroup } from "../../program/kernel.ts"
-import type { Parts } from "./exponentials.ts"
 import { heldBlock, type RowForm } from "./form.ts"
 import type { RowKernel } from "./kernel.ts"
-import { declare, declareParts, joinInOrder, ofGroup, sharedParts, type Writer } from "./writer.ts"
+import { declare, declareParts, joinInOrder, ofGroup, sharedParts, type Parts } from "./parts.ts"
+import type { Writer } from "./writer.ts"
 
 /** Units of four elements that an invocation holds. */
 const units = heldBlock / 4
@@ -14,8 +14,8 @@ const swizzleWgsl = `fn inTile(k: u32) -> u32 { return (k & ~7u) | ((k ^ (k >> 3
 /**
  * Each invocation holds as many elements as a block has in registers, from the first fold to the last map. On a CPU that is
  * its block. On a GPU neighbours hold neighbouring units, so that they load and store together, and find their blocks in
- * workgroup memory. A workgroup too many does the last row again: were it to return, the rest would be conditional, and
- * lavapipe loads with less care where no condition holds.
+ * workgroup memory. A workgroup too many does the last row again: were it to return, all that follows would be conditional,
+ * and lavapipe would load for every lane what it otherwise loads once.
  */
 export const holders = (kernel: RowKernel, form: RowForm, shared: string[]): Writer => {
   const { threads, lanes = 0, whole = false } = form

@@ -1,9 +1,10 @@
 import type { Emitter, Operand } from "../../graph/fused-op.ts"
 import { gridFor, type Grid, type Kernel } from "../../program/kernel.ts"
-import { exponentialParts, type Parts } from "./exponentials.ts"
+import { exponentialParts } from "./exponentials.ts"
 import { formName, rowForm, type RowForm } from "./form.ts"
 import type { Fold, RowKernel, RowText } from "./kernel.ts"
 import { momentParts } from "./moments.ts"
+import type { Parts } from "./parts.ts"
 import { unitsPerBlock, writers } from "./writers.ts"
 
 export { rowForm, type RowForm } from "./form.ts"

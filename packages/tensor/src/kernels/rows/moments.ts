@@ -1,4 +1,4 @@
-import type { Parts } from "./exponentials.ts"
+import type { Parts } from "./parts.ts"
 
 /** Elements whose own mean is taken before they join others. */
 const group = 16

@@ -2,7 +2,8 @@ import { perItem, placement } from "../../program/kernel.ts"
 import type { RowForm } from "./form.ts"
 import { holders } from "./holders.ts"
 import { blockOf, type RowKernel } from "./kernel.ts"
-import { declare, joinInOrder, rowOfGroup, sharedParts, type Writer } from "./writer.ts"
+import { declare, joinInOrder, sharedParts } from "./parts.ts"
+import type { Writer } from "./writer.ts"
 
 /** Units, of one element or four, in a block. */
 export const unitsPerBlock = (kernel: RowKernel, { vector }: RowForm): number => blockOf(kernel) / (vector ? 4 : 1)
@@ -72,7 +73,8 @@ const workgroup = (kernel: RowKernel, form: RowForm, shared: string[]): Writer =
 @compute @workgroup_size(${threads})
 fn main(${placement}) {
   let own = local.x;
-  ${rowOfGroup}`,
+  let row = group.y * groups.x + group.x;
+  if (row >= p.rows) { return; }`,
     inBlocks: (parts) => `${declare(parts.values)}
   for (var first = 0u; first < units; first += ${units * threads}u) {
     let block = first + own * ${units}u;
