@@ -40,13 +40,18 @@ export const untuned = (adapter: AdapterInfo, candidates: readonly Candidate[]):
   return { source: known ? "known" : "assumed", ratings, forms: knownForms(adapter), wrong: [] }
 }
 
-/** On a CPU subgroups are the lanes of a core's registers; on SwiftShader a barrier costs more than reading again. */
+/**
+ * On a CPU subgroups are the lanes of a core's registers. Those of eight hold a group of a row's blocks; with others, a
+ * barrier costs more than reading the row again.
+ */
 const knownForms = (adapter: AdapterInfo): Forms => {
-  const { kind, isSoftware, subgroupMinSize, subgroupMaxSize } = adapter
-  const inRegisters = subgroupMinSize === subgroupMaxSize && (subgroupMinSize === 4 || subgroupMinSize === 8)
-  const onCpu = inRegisters ? "subgroup" : "invocation"
-  const walked = kind === "swiftshader" || (isSoftware && !numbersSubgroups(adapter))
-  return { rows: walked ? "walked" : "held", attention: isSoftware ? onCpu : "workgroup" }
+  const { isSoftware, subgroupMinSize, subgroupMaxSize } = adapter
+  if (!isSoftware) return { rows: "held", attention: "workgroup" }
+  const lanes = subgroupMinSize === subgroupMaxSize ? subgroupMinSize : 0
+  return {
+    rows: lanes === 8 && numbersSubgroups(adapter) ? "held" : "walked",
+    attention: lanes === 4 || lanes === 8 ? "subgroup" : "invocation",
+  }
 }
 
 /** What kernels may know of a device. */

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest"
 import { candidatesFor, choiceOf, chooseMatmul, panelsFirst } from "../../src/kernels/matmul/choice.ts"
 import { knownRatings, panelsFor } from "../../src/kernels/matmul/ratings.ts"
+import { untuned } from "../../src/device/traits.ts"
 import { testDevice } from "../device.ts"
 
 const gpu = await testDevice()
@@ -24,4 +25,15 @@ test("of subgroups that were not measured nothing is known", () => {
   const adapter = { ...gpu.adapter, kind: "lavapipe" } as const
   expect(knownRatings(adapter, candidatesFor(adapter, 16), 2)).toBeUndefined()
   expect(knownRatings({ ...adapter, kind: "gpu" }, candidatesFor(adapter, 8), 2)).toBeUndefined()
+})
+
+test.each([
+  [true, 8, ["subgroup_id"], { rows: "held", attention: "subgroup" }],
+  [true, 8, [], { rows: "walked", attention: "subgroup" }],
+  [true, 4, ["subgroup_id"], { rows: "walked", attention: "subgroup" }],
+  [true, 16, ["subgroup_id"], { rows: "walked", attention: "invocation" }],
+  [false, 32, [], { rows: "held", attention: "workgroup" }],
+])("software: %s, subgroups of %i, language %j: forms %j", (isSoftware, lanes, languageFeatures, forms) => {
+  const sizes = { subgroupMinSize: lanes, subgroupMaxSize: lanes }
+  expect(untuned({ ...gpu.adapter, isSoftware, ...sizes, languageFeatures }, []).forms).toEqual(forms)
 })
